@@ -1,0 +1,14 @@
+"""One-time-step spiking object detection on MMDetection.
+
+Importing the package registers its modules, so a config only needs
+``custom_imports = dict(imports=['hoyer_det'], allow_failed_imports=False)``.
+"""
+
+from . import compat
+
+compat.apply()  # before anything imports mmdet.models
+
+from . import backbones, datasets, engine, necks, registry  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'necks', 'registry']

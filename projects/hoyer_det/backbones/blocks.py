@@ -1,0 +1,98 @@
+"""The building block of the spiking networks: convolution, optional pooling, norm, spike."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from torch import Tensor, nn
+
+NORM_CFG = dict(type='BN')
+ACT_CFG = dict(type='HoyerSpike')
+
+
+def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
+    """Build an activation; a ``HoyerSpike`` is told its number of channels.
+
+    Args:
+        act_cfg: Config of the activation.
+        channels: Number of channels it will see.
+    """
+    act_cfg = dict(act_cfg)
+    if act_cfg['type'] == 'HoyerSpike':
+        act_cfg.setdefault('num_features', channels)
+    return build_activation_layer(act_cfg)
+
+
+class SpikingConvBlock(nn.Sequential):
+    """Convolution -> [pooling] -> norm -> activation.
+
+    The pooling stands right after the convolution, on real-valued sums, as in the authors' VGG. The
+    convolution has no bias when a norm follows.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel.
+        stride: Stride of the convolution.
+        padding: Padding of the convolution.
+        dilation: Dilation of the convolution.
+        pool: Pooling layer put between convolution and norm.
+        conv_cfg: Config of the convolution, a plain ``Conv2d`` by default.
+        norm_cfg: Config of the norm, batch norm by default; None for no norm.
+        act_cfg: Config of the activation, ``HoyerSpike`` by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        pool: nn.Module | None = None,
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = NORM_CFG,
+        act_cfg: dict[str, Any] = ACT_CFG,
+    ) -> None:
+        super().__init__()
+        self.conv = build_conv_layer(
+            conv_cfg,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            bias=norm_cfg is None,
+        )
+        if pool is not None:
+            self.pool = pool
+        if norm_cfg is not None:
+            self.norm = build_norm_layer(norm_cfg, out_channels)[1]
+        self.act = build_activation(act_cfg, out_channels)
+
+
+def freeze(module: nn.Module) -> None:
+    """Put a module into evaluation mode and stop its gradients."""
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad = False
+
+
+def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
+    """Return ``out_indices`` as a tuple.
+
+    Raises:
+        ValueError: If they are empty, not ascending, or name a stage that does not exist.
+    """
+    indices = tuple(out_indices)
+    if not indices or sorted(set(indices)) != list(indices) or not 0 <= indices[0] <= indices[-1] < stages:
+        raise ValueError(
+            f'{owner}: out_indices must be ascending numbers of stages from 0 to {stages - 1}, '
+            f'got {indices}'
+        )
+    return indices
+
+
+Features = tuple[Tensor, ...]

@@ -1,0 +1,169 @@
+"""VGG with Hoyer spikes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from .blocks import ACT_CFG, NORM_CFG, SpikingConvBlock, check_indices, freeze
+
+_STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_STAGE_CHANNELS = (64, 128, 256, 512, 512)
+_TAIL_CHANNELS = 1024
+
+
+@MODELS.register_module()
+class HoyerVGG(BaseModule):
+    """VGG of blocks convolution -> [max pooling] -> batch norm -> ``HoyerSpike``.
+
+    The first convolution sees the image; every other one reads spikes. Source of the structure:
+    arXiv 2212.10170 and its authors' classifiers (pooling right after the last convolution of a
+    stage, before batch norm and spike).
+
+    Stage ``i`` (0 to 4) ends with its pooling, so its feature map has stride ``2**(i + 1)``. With
+    ``ssd_tail`` the network is the one of SSD (Liu et al., arXiv 1512.02325, section 2.1): stage 3
+    hands out conv4_3 at stride 8 and its spikes are pooled afterwards (the maximum of spikes is a
+    spike), the pooling of stage 4 becomes 3x3 with stride 1, and a sixth stage follows with fc6
+    (3x3, dilation 6) and fc7 (1x1) as convolutions, stride 16.
+
+    Args:
+        depth: 11, 13, 16 or 19.
+        width: Multiplies every number of channels; results are rounded to integers.
+        in_channels: Channels of the image.
+        out_indices: Stages whose spikes are returned, ascending. Default: ``(3, 5)`` with the SSD
+            tail, else ``(1, 2, 3, 4)``.
+        ssd_tail: Whether to build the SSD tail described above.
+        ceil_mode: Rounding of the 2x2 pooling; SSD300 needs True for its 38x38 map.
+        frozen_stages: Number of leading stages that are not trained (norm and neuron in evaluation
+            mode, no gradients); -1 for none.
+        norm_eval: Whether batch norm stays in evaluation mode during training.
+        with_cp: Whether to trade time for memory by (non-reentrant) gradient checkpointing, one
+            segment per stage.
+        conv_cfg: Config of the convolutions.
+        norm_cfg: Config of the norm.
+        act_cfg: Config of the activation; ``dict(type='ReLU')`` gives the twin.
+        init_cfg: Initialisation; Kaiming for convolutions and 1 for norms by default.
+
+    Attributes:
+        out_channels: Channels of each returned feature map.
+        out_strides: Stride of each returned feature map.
+
+    Raises:
+        ValueError: If depth, width, out_indices or frozen_stages are out of range.
+
+    Example:
+        >>> backbone = HoyerVGG(16, ssd_tail=True, ceil_mode=True)
+        >>> [tuple(f.shape) for f in backbone(torch.rand(2, 3, 300, 300))]
+        [(2, 512, 38, 38), (2, 1024, 19, 19)]
+    """
+
+    def __init__(
+        self,
+        depth: int = 16,
+        width: float = 1.0,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = None,
+        ssd_tail: bool = False,
+        ceil_mode: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = NORM_CFG,
+        act_cfg: dict[str, Any] = ACT_CFG,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+    ) -> None:
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        super().__init__(init_cfg)
+        if depth not in _STAGE_CONVS:
+            raise ValueError(f'HoyerVGG: depth must be one of {tuple(_STAGE_CONVS)}, got {depth}')
+        if not width > 0 or round(64 * width) < 1:
+            raise ValueError(f'HoyerVGG: width must leave at least one channel, got {width}')
+        num_stages = 6 if ssd_tail else 5
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f'HoyerVGG: frozen_stages must lie between -1 and {num_stages}, got {frozen_stages}'
+            )
+        if out_indices is None:
+            out_indices = (3, 5) if ssd_tail else (1, 2, 3, 4)
+        self.out_indices = check_indices('HoyerVGG', out_indices, num_stages)
+        self.ssd_tail = ssd_tail
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+        cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        channels = [round(c * width) for c in _STAGE_CHANNELS]
+        strides = [2, 4, 8, 16, 32]
+        self.stages = nn.ModuleList()
+        for index, convs in enumerate(_STAGE_CONVS[depth]):
+            pool = self._pool(index, ceil_mode)
+            blocks = [
+                SpikingConvBlock(
+                    in_channels if conv == 0 else channels[index],
+                    channels[index],
+                    3,
+                    padding=1,
+                    pool=pool if conv == convs - 1 else None,
+                    **cfgs,
+                )
+                for conv in range(convs)
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+            in_channels = channels[index]
+        if ssd_tail:
+            channels.append(round(_TAIL_CHANNELS * width))
+            strides = [2, 4, 8, 8, 16, 16]
+            fc6 = SpikingConvBlock(in_channels, channels[5], 3, padding=6, dilation=6, **cfgs)
+            fc7 = SpikingConvBlock(channels[5], channels[5], 1, **cfgs)
+            self.stages.append(nn.Sequential(fc6, fc7))
+            self.pool4 = nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
+        self.out_channels = tuple(channels[i] for i in self.out_indices)
+        self.out_strides = tuple(strides[i] for i in self.out_indices)
+        self._freeze_stages()
+
+    def _pool(self, stage: int, ceil_mode: bool) -> nn.Module | None:
+        if self.ssd_tail and stage == 3:
+            return None
+        if self.ssd_tail and stage == 4:
+            return nn.MaxPool2d(3, stride=1, padding=1)
+        return nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
+        outs = []
+        for index, stage in enumerate(self.stages):
+            if self.with_cp and self.training and torch.is_grad_enabled():
+                x = checkpoint(stage, x, use_reentrant=False)
+            else:
+                x = stage(x)
+            if index in self.out_indices:
+                outs.append(x)
+            if index == self.out_indices[-1]:
+                break
+            if self.ssd_tail and index == 3:
+                x = self.pool4(x)
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'HoyerVGG':
+        """Switch the mode, leaving frozen stages and frozen norms in evaluation mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        for stage in self.stages[: max(self.frozen_stages, 0)]:
+            freeze(stage)

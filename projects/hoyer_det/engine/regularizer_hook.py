@@ -1,0 +1,84 @@
+"""Adds the Hoyer regularizer to the losses of any MMDetection detector."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..spiking import check_potentials, record_hoyer_squares, spiking_layers
+
+
+@HOOKS.register_module()
+class HoyerRegularizerHook(Hook):
+    r"""Adds ``loss_hoyer`` to the losses of the detector that is trained.
+
+    .. math:: L = L_\mathrm{det} + \mathrm{weight} \cdot \textstyle\sum_l H_l
+
+    with the Hoyer square :math:`H_l` of each ``HoyerSpike`` layer in training mode (arXiv 2212.10170,
+    equation 6). The hook listens to the forward call of the model in ``mode='loss'``, so it works with
+    every detector class, and scaling of the loss (AMP, gradient accumulation) covers the term like any
+    other. At each log interval it also checks that no layer was fed NaN or inf.
+
+    Args:
+        weight: Weight of the sum; 1e-8 in the paper's classifiers, 1e-9 in its authors' detector. With
+            0 only the check for NaN and inf remains.
+        check_interval: Iterations between two such checks.
+
+    Raises:
+        ValueError: If the weight is negative, or the model has no ``HoyerSpike``.
+    """
+
+    def __init__(self, weight: float = 1e-8, check_interval: int = 50) -> None:
+        if not weight >= 0:
+            raise ValueError(f'HoyerRegularizerHook: weight must be 0 or more, got {weight}')
+        self.weight = weight
+        self.check_interval = check_interval
+        self._recording = ExitStack()
+        self._squares: list[torch.Tensor] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Start to listen to the forward calls of the model."""
+        model = self._detector(runner)
+        if not spiking_layers(model):
+            raise ValueError(
+                f'HoyerRegularizerHook: {type(model).__name__} has no HoyerSpike layer to regularize. '
+                "Use a spiking backbone or act_cfg=dict(type='HoyerSpike'), or remove the hook from "
+                'custom_hooks'
+            )
+        if self.weight > 0:
+            self._handles = [
+                model.register_forward_pre_hook(self._begin, with_kwargs=True),
+                model.register_forward_hook(self._end, with_kwargs=True, always_call=True),
+            ]
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop listening."""
+        for handle in getattr(self, '_handles', []):
+            handle.remove()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        """Look for NaN and inf at the log interval."""
+        if self.every_n_train_iters(runner, self.check_interval) or self.is_last_train_iter(runner):
+            check_potentials(self._detector(runner))
+
+    @staticmethod
+    def _detector(runner: Runner) -> nn.Module:
+        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+    def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        self._recording.close()
+        if model.training and torch.is_grad_enabled() and kwargs.get('mode') == 'loss':
+            self._squares = self._recording.enter_context(record_hoyer_squares(model))
+
+    def _end(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        squares, self._squares = self._squares, []
+        self._recording.close()
+        if not squares or not isinstance(output, dict):
+            return output
+        output['loss_hoyer'] = self.weight * torch.stack(squares).sum()
+        return output

@@ -1,0 +1,14 @@
+"""The neuron and its mathematics in pure PyTorch; knows nothing of detection."""
+
+from .hoyer import hoyer_extremum, hoyer_square
+from .neuron import HoyerSpike
+from .recording import check_potentials, record_hoyer_squares, spiking_layers
+
+__all__ = [
+    'HoyerSpike',
+    'check_potentials',
+    'hoyer_extremum',
+    'hoyer_square',
+    'record_hoyer_squares',
+    'spiking_layers',
+]

@@ -1,0 +1,242 @@
+"""The one-time-step spiking neuron whose firing level is the Hoyer extremum of its layer."""
+
+import math
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .function import SpikeFunction
+from .hoyer import accumulation_dtype
+
+Extremum = Literal['layer', 'channel', 'fixed']
+Saturated = Literal['clip', 'exclude']
+
+
+class HoyerSpike(nn.Module):
+    r"""One-time-step spiking activation with a Hoyer-extremum firing level.
+
+    For a membrane potential :math:`u` and the trainable clip threshold :math:`v`, with
+    :math:`z = u / |v|` and :math:`c = \mathrm{clip}(z, 0, 1)`, a neuron fires
+
+    .. math:: o = [z \ge s \, E], \qquad E = \sum c^2 / \sum c
+
+    where the sums run over the whole layer or over each channel. :math:`E` gets no gradient. The
+    surrogate gradient of the step is the box :math:`\partial o / \partial z = h` for
+    :math:`0 < z \le w`. Source: Datta, Liu and Beerel, "Hoyer regularizer is all you need for ultra
+    low-latency spiking neural networks", arXiv 2212.10170, section 3.
+
+    In training, :math:`E` is the batch's, and an exponential average follows it,
+    ``running = (1 - momentum) * running + momentum * E``, starting from 0. In evaluation that average
+    is used, divided by ``1 - (1 - momentum)**n`` after ``n`` batches so that the start at 0 leaves no
+    trace. A layer (or channel) without a positive potential does not fire and leaves its average
+    alone. A layer evaluated before it saw any batch uses the batch's own extremum and warns once.
+
+    Args:
+        num_features: Number of channels C. Only ``extremum='channel'`` needs it; where it is not
+            known beforehand (an ``act_cfg``), the first batch or checkpoint tells.
+        extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper, section 3.1).
+            ``'channel'``: one per channel, over N and space (the authors' ImageNet VGG16 recipe).
+            ``'fixed'``: :math:`E = 1`, the neuron fires at the clip threshold itself; with it the
+            layer is a plain 1-bit activation (the paper's ablation).
+        threshold: Initial clip threshold :math:`v`, in the units of the potential; not 0.
+        extremum_scale: :math:`s`, in ``z >= s * E``; positive.
+        saturated: ``'clip'``: potentials of ``z >= 1`` count as 1 in :math:`E` (the paper).
+            ``'exclude'``: they are left out of both sums (the authors' public code).
+        momentum: Weight of the newest batch in the running average, in (0, 1].
+        surrogate_window: :math:`w`, upper end of the box, in units of :math:`z`.
+        surrogate_height: :math:`h`, the height of the box.
+        inplace: Accepted because mmcv's ``ConvModule`` hands it to every activation; the potential
+            is needed for the gradient, so nothing is ever done in place.
+
+    Attributes:
+        threshold: The trainable clip threshold :math:`v`, a scalar parameter.
+        running_extremum: Buffer of shape (1,), or (C,) for ``extremum='channel'``.
+        num_batches_tracked: Buffer of the same shape, the batches behind each average.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the input has another number of channels.
+
+    Shape:
+        Input (N, C, ...), output the same shape and type with entries 0 and 1.
+    """
+
+    def __init__(
+        self,
+        num_features: int | None = None,
+        extremum: Extremum = 'layer',
+        threshold: float = 1.0,
+        extremum_scale: float = 1.0,
+        saturated: Saturated = 'clip',
+        momentum: float = 0.1,
+        surrogate_window: float = 2.0,
+        surrogate_height: float = 0.5,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_choice('extremum', extremum, ('layer', 'channel', 'fixed'))
+        _check_choice('saturated', saturated, ('clip', 'exclude'))
+        if num_features is not None and num_features < 1:
+            raise ValueError(f'HoyerSpike: num_features must be at least 1, got {num_features}')
+        if threshold == 0 or not math.isfinite(threshold):
+            raise ValueError(f'HoyerSpike: threshold must be finite and not 0, got {threshold}')
+        if not 0 < momentum <= 1:
+            raise ValueError(f'HoyerSpike: momentum must lie in (0, 1], got {momentum}')
+        for name, value in (
+            ('extremum_scale', extremum_scale),
+            ('surrogate_window', surrogate_window),
+            ('surrogate_height', surrogate_height),
+        ):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f'HoyerSpike: {name} must be positive, got {value}')
+        self.num_features = num_features
+        self.extremum = extremum
+        self.extremum_scale = extremum_scale
+        self.saturated = saturated
+        self.momentum = momentum
+        self.surrogate_window = surrogate_window
+        self.surrogate_height = surrogate_height
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+        # 0 entries: channels not known yet; see `_set_channels`.
+        entries = (num_features or 0) if extremum == 'channel' else 1
+        self.register_buffer('running_extremum', torch.zeros(entries))
+        self.register_buffer('num_batches_tracked', torch.zeros(entries, dtype=torch.long))
+        self._square_log: list[Tensor] | None = None
+        self._nonfinite: Tensor | None = None
+        self._warned = False
+
+    def forward(self, potential: Tensor) -> Tensor:
+        """Turn membrane potentials (N, C, ...) into spikes of the same shape and type."""
+        channels = potential.size(1) if potential.dim() > 1 else 1
+        if self.extremum == 'channel':
+            self._set_channels(channels)
+        if not self.training and bool((self.num_batches_tracked > 0).all()):
+            return self._fire(potential, self._running_average())[0]
+
+        with torch.no_grad():
+            first, second, extremum, valid = self._sums(potential)
+            if not self.training:
+                self._warn_untrained()
+                tracked = self.num_batches_tracked > 0
+                extremum = torch.where(tracked, self._running_average(), extremum)
+            # Gradient checkpointing runs this forward pass a second time, inside the backward pass.
+            elif torch._C._current_graph_task_id() == -1:
+                self._track(extremum, valid)
+                self._note_nonfinite(potential)
+        spikes, square = self._fire(potential, extremum, first, second)
+        if self.training and self._square_log is not None:
+            if self.threshold.requires_grad and not square.requires_grad:
+                raise RuntimeError(
+                    'HoyerSpike: its Hoyer square is wanted while gradients are off, as they are inside '
+                    'reentrant gradient checkpointing. Set with_cp=False in that module; the Hoyer '
+                    'backbones checkpoint without reentry'
+                )
+            self._square_log.append(square)
+        return spikes
+
+    def _sums(self, potential: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reduce the potential to what the layer needs to know about it.
+
+        Returns:
+            Sum and sum of squares of ``clip(u, 0, |v|)`` over the layer; the extremum ``E`` of the
+            shape of ``running_extremum``, 1 where there is none; and where there is one.
+        """
+        dtype = accumulation_dtype(potential.dtype)
+        clip = self.threshold.abs().to(potential.dtype)
+        clipped = torch.clamp(potential, torch.zeros_like(clip), clip)
+        dims = tuple(d for d in range(potential.dim()) if d != 1 or self.extremum != 'channel')
+        first = clipped.sum(dims, dtype=dtype)
+        second = clipped.to(dtype).square().sum(dims)
+        layer_sums = first.sum(), second.sum()
+        if self.saturated == 'exclude' and self.extremum != 'fixed':
+            clipped = clipped.masked_fill_(potential >= clip, 0.0)
+            first = clipped.sum(dims, dtype=dtype)
+            second = clipped.to(dtype).square().sum(dims)
+        # A NaN compares as False, so it never gets into the running average.
+        valid = (second > 0) & torch.isfinite(second)
+        extremum = torch.ones_like(first)
+        if self.extremum != 'fixed':
+            ratio = second / (first * self.threshold.abs())
+            extremum = torch.where(valid, ratio, extremum)
+        return *layer_sums, extremum.view(-1), valid.view(-1)
+
+    def _fire(
+        self,
+        potential: Tensor,
+        extremum: Tensor,
+        first: Tensor | None = None,
+        second: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the spikes at a given extremum, and the Hoyer square where its sums are given."""
+        zero = extremum.new_zeros(())
+        level = self.extremum_scale * self.threshold.detach().abs() * extremum
+        shape = (1, -1) + (1,) * (potential.dim() - 2) if potential.dim() > 1 else (-1,)
+        return SpikeFunction.apply(
+            potential,
+            self.threshold,
+            level.view(shape),
+            zero if first is None else first,
+            zero if second is None else second,
+            self.surrogate_window,
+            self.surrogate_height,
+        )
+
+    def _running_average(self) -> Tensor:
+        """Return the average of the extremum, corrected for its start at 0 (0/0 before any batch)."""
+        start = 1 - (1 - self.momentum) ** self.num_batches_tracked
+        return self.running_extremum / start
+
+    def _track(self, extremum: Tensor, valid: Tensor) -> None:
+        """Let the running average follow the extremum wherever there is one."""
+        moved = self.running_extremum.lerp(extremum.to(self.running_extremum.dtype), self.momentum)
+        self.running_extremum.copy_(torch.where(valid, moved, self.running_extremum))
+        self.num_batches_tracked.add_(valid)
+
+    def _note_nonfinite(self, potential: Tensor) -> None:
+        """Remember, without waiting for the device, whether the input held a NaN or an inf."""
+        bad = ~torch.isfinite(potential.sum(dtype=accumulation_dtype(potential.dtype)))
+        self._nonfinite = bad if self._nonfinite is None else self._nonfinite | bad
+
+    def _warn_untrained(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                'HoyerSpike is evaluated before it has seen a training batch: it fires at the '
+                "extremum of the batch at hand. Load a checkpoint or train first if that is not meant.",
+                stacklevel=3,
+            )
+
+    def _set_channels(self, channels: int) -> None:
+        """Fix the number of channels at the first input; refuse another one later."""
+        known = self.running_extremum.numel()
+        if known == channels:
+            return
+        if known:
+            raise ValueError(
+                f'HoyerSpike: the input has {channels} channels, the layer was made for {known} '
+                '(num_features)'
+            )
+        with torch.no_grad():
+            # In place, so that whoever already holds the buffers (DDP, an EMA) keeps holding them.
+            self.running_extremum.resize_(channels).zero_()
+            self.num_batches_tracked.resize_(channels).zero_()
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        stored = state_dict.get(f'{prefix}running_extremum')
+        if self.extremum == 'channel' and stored is not None and not self.running_extremum.numel():
+            self._set_channels(stored.numel())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """Describe the layer by its arguments."""
+        return (
+            f'num_features={self.num_features}, extremum={self.extremum!r}, '
+            f'extremum_scale={self.extremum_scale}, saturated={self.saturated!r}, '
+            f'momentum={self.momentum}'
+        )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'HoyerSpike: {name} must be one of {choices}, got {value!r}')

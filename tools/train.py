@@ -1,0 +1,68 @@
+"""Train a detector: ``python tools/train.py configs/hoyer_ssd_voc.py``."""
+
+import argparse
+
+import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
+from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
+from hoyer_det.config import check_data, load_config
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.runner import Runner
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the flags; they are those of MMDetection's tools/train.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, or from the newest one in the work folder',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def build_runner(args: argparse.Namespace) -> Runner:
+    """Make a runner from the flags, with all that can go wrong before the first iteration."""
+    cfg = load_config(args.config, args.cfg_options)
+    set_up_work_dir(cfg, args)
+    check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    runner = Runner.from_cfg(cfg)
+    if len(runner.train_loop.dataloader) == 0:
+        images = len(runner.train_loop.dataloader.dataset)
+        raise ValueError(
+            f'{images} training images do not fill one batch of train_dataloader.batch_size='
+            f'{cfg.train_dataloader.batch_size}; make it smaller'
+        )
+    return runner
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    with one_line_errors():
+        runner = build_runner(args)
+    with one_line_errors(FloatingPointError, FileNotFoundError):
+        runner.train()
+    print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')
+
+
+if __name__ == '__main__':
+    main()
