@@ -8,8 +8,16 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook', draw=True, interval=50),
+    visualization=dict(type='DetectionPicturesHook', num_images=8),
 )
+custom_hooks = [
+    dict(type='NumClassCheckHook'),
+    dict(type='HoyerRegularizerHook', weight=1e-8),
+    dict(type='SpikeRateHook'),
+    dict(
+        type='SyncBuffersHook'
+    ),  # running averages differ between the processes of a distributed run
+]
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

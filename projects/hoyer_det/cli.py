@@ -12,7 +12,7 @@ TRACEBACK_VARIABLE = 'HOYER_DET_TRACEBACK'
 
 
 @contextmanager
-def one_line_errors(*kinds: type[BaseException]) -> Iterator[None]:
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Turn an exception into one line on stderr and exit code 1.
 
     Set the environment variable ``HOYER_DET_TRACEBACK=1`` to see the traceback instead.
@@ -20,9 +20,10 @@ def one_line_errors(*kinds: type[BaseException]) -> Iterator[None]:
     Args:
         *kinds: Exceptions to turn; every ``Exception`` by default.
     """
+    kinds = kinds or (Exception,)
     try:
         yield
-    except kinds or Exception as error:
+    except kinds as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         text = ' '.join(str(error).split()) or type(error).__name__
@@ -41,7 +42,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='override settings of the config, key=value; data_root=FOLDER moves the whole data set',
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
     )
     # torch.distributed.launch passes --local-rank, older versions --local_rank.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

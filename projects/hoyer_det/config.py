@@ -122,7 +122,9 @@ def _complete_voc_format(cfg: Config) -> None:
                 split = train if key == 'train_dataloader' else test
                 dataset.ann_file = f'ImageSets/Main/{split}.txt'
     _set_num_classes(cfg.model, len(classes))
-    used = [next(_datasets(cfg, (key,))).ann_file for key in ('train_dataloader', 'test_dataloader')]
+    used = [
+        next(_datasets(cfg, (key,))).ann_file for key in ('train_dataloader', 'test_dataloader')
+    ]
     print_log(
         f'{root}: {len(classes)} classes ({", ".join(classes)}), trained on {Path(used[0]).stem}, '
         f'evaluated on {Path(used[1]).stem}'

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from hoyer_det.datasets import shapes
 from hoyer_det.datasets.shapes import SHAPE_CLASSES, draw_shape, generate_shapes
 

@@ -1,5 +1,6 @@
 # Any folder in Pascal VOC layout (JPEGImages, Annotations, ImageSets/Main): set data_root to it.
-# Classes are read from the annotations and splits from ImageSets/Main when the config is loaded.
+# Classes are read from the annotations, and the splits (ann_file) from ImageSets/Main, when the
+# config is loaded.
 dataset_type = 'VOCFormatDataset'
 data_root = 'data/my_voc/'
 input_size = 160
@@ -26,7 +27,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
 ]
 train_dataloader = dict(
@@ -38,7 +39,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        ann_file='ImageSets/Main/trainval.txt',
+        ann_file=None,
         data_prefix=dict(sub_data_root=''),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline,
@@ -52,7 +53,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        ann_file='ImageSets/Main/test.txt',
+        ann_file=None,
         data_prefix=dict(sub_data_root=''),
         test_mode=True,
         pipeline=test_pipeline,

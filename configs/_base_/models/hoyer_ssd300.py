@@ -1,5 +1,4 @@
 # SSD300 on a spiking VGG16 (SSD: arXiv 1512.02325; neuron: arXiv 2212.10170).
-input_size = 300
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
@@ -31,7 +30,7 @@ model = dict(
         anchor_generator=dict(
             type='SSDAnchorGenerator',
             scale_major=False,
-            input_size=input_size,
+            input_size=300,
             basesize_ratio_range=(0.15, 0.9),
             strides=[8, 16, 32, 64, 100, 300],
             ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],

@@ -87,7 +87,11 @@ def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[
         ValueError: If they are empty, not ascending, or name a stage that does not exist.
     """
     indices = tuple(out_indices)
-    if not indices or sorted(set(indices)) != list(indices) or not 0 <= indices[0] <= indices[-1] < stages:
+    if (
+        not indices
+        or sorted(set(indices)) != list(indices)
+        or not 0 <= indices[0] <= indices[-1] < stages
+    ):
         raise ValueError(
             f'{owner}: out_indices must be ascending numbers of stages from 0 to {stages - 1}, '
             f'got {indices}'

@@ -9,6 +9,8 @@ from mmdet.datasets import XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
+_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
+
 
 def read_classes(data_root: str | Path) -> tuple[str, ...]:
     """Return the sorted class names found in ``data_root/Annotations/*.xml``.
@@ -35,7 +37,9 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
             raise ValueError(f'{file}: not a valid XML file ({error}); mend or remove it') from None
     names.discard('')
     if not names:
-        raise ValueError(f'{folder}: {len(files)} files, none with a named object; nothing to learn')
+        raise ValueError(
+            f'{folder}: {len(files)} files, none with a named object; nothing to learn'
+        )
     return tuple(sorted(names))
 
 
@@ -102,7 +106,29 @@ class VOCFormatDataset(XMLDataset):
     def parse_data_info(self, img_info: dict) -> dict:
         """Parse one annotation file."""
         self._image = img_info['img_id']
-        return super().parse_data_info(img_info)
+        img_info['file_name'] = self._find_image(self._image)
+        if not Path(img_info['xml_path']).is_file():
+            raise FileNotFoundError(
+                f'{img_info["xml_path"]}: missing, but {self.ann_file} lists {self._image}'
+            )
+        info = super().parse_data_info(img_info)
+        if min(info['width'], info['height']) <= 0:
+            raise ValueError(
+                f'{info["xml_path"]}: says the image is {info["width"]} x {info["height"]} pixels; '
+                'correct or remove its <size>'
+            )
+        return info
+
+    def _find_image(self, name: str) -> str:
+        """Return the path of an image below the root, whatever kind of file it is."""
+        folder = Path(self.sub_data_root) / self.img_subdir
+        for suffix in _IMAGE_SUFFIXES:
+            if (folder / f'{name}{suffix}').is_file():
+                return f'{self.img_subdir}/{name}{suffix}'
+        raise FileNotFoundError(
+            f'{folder / name}: no such image ({", ".join(_IMAGE_SUFFIXES)}), but {self.ann_file} '
+            'lists it'
+        )
 
     def _parse_instance_info(self, raw_ann_info: ET.ElementTree, minus_one: bool = True) -> list:
         self._check_names(raw_ann_info)

@@ -1,5 +1,7 @@
 """Hooks that a training or evaluation run of a spiking detector uses."""
 
+from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
+from .spike_rate_hook import SpikeRateHook
 
-__all__ = ['HoyerRegularizerHook']
+__all__ = ['DetectionPicturesHook', 'HoyerRegularizerHook', 'SpikeRateHook']

@@ -203,7 +203,7 @@ class HoyerSpike(nn.Module):
             self._warned = True
             warnings.warn(
                 'HoyerSpike is evaluated before it has seen a training batch: it fires at the '
-                "extremum of the batch at hand. Load a checkpoint or train first if that is not meant.",
+                'extremum of the batch at hand. Load a checkpoint or train first if that is not meant.',
                 stacklevel=3,
             )
 

@@ -1,0 +1,26 @@
+# A few thousand iterations of AdamW with cosine decay: minutes to an hour on a CPU.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    # The scale of a threshold or of a norm is what the layer learns; decay would only fight it.
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(threshold=dict(decay_mult=0.0))
+    ),
+    clip_grad=dict(max_norm=35.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=40,
+        T_max=40,
+        by_epoch=True,
+        eta_min_ratio=0.01,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=8)

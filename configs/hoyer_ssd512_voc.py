@@ -1,0 +1,10 @@
+# One-time-step spiking SSD512, VGG16, Pascal VOC 07+12.
+_base_ = [
+    '_base_/models/hoyer_ssd512.py',
+    '_base_/datasets/voc0712_ssd512.py',
+    '_base_/schedules/ssd_24e.py',
+    '_base_/default_runtime.py',
+]
+model = dict(
+    bbox_head=dict(num_classes=20, anchor_generator=dict(basesize_ratio_range=(0.15, 0.9)))
+)

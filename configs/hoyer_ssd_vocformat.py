@@ -1,0 +1,9 @@
+# One-time-step spiking SSD on your own data in Pascal VOC layout, small enough for a CPU:
+#   python tools/train.py configs/hoyer_ssd_vocformat.py --cfg-options data_root=FOLDER
+_base_ = [
+    '_base_/models/hoyer_ssd_small.py',
+    '_base_/datasets/voc_format.py',
+    '_base_/schedules/small_cpu.py',
+    '_base_/default_runtime.py',
+]
+randomness = dict(seed=0)

@@ -1,0 +1,5 @@
+# The ReLU twin of hoyer_ssd_coco.py: the same network, data and schedule.
+_base_ = '../hoyer_ssd_coco.py'
+act_cfg = dict(_delete_=True, type='ReLU')
+model = dict(backbone=dict(act_cfg=act_cfg), neck=dict(act_cfg=act_cfg))
+custom_hooks = [dict(type='NumClassCheckHook'), dict(type='SyncBuffersHook')]

@@ -1,0 +1,77 @@
+"""Draws detections beside the ground truth after evaluation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmcv
+from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmengine.fileio import get
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class DetectionPicturesHook(DetVisualizationHook):
+    """Draws the first images of each evaluation: ground truth on the left, detections on the right.
+
+    MMDetection's own hook draws one image of every 50 batches in validation and every single image in
+    testing. This one draws the same few images each time, so that epochs can be compared; with
+    ``--show`` or ``--show-dir`` of ``tools/test.py`` it does what MMDetection's does. The pictures go
+    to all visual backends: files in ``vis_data/vis_image`` and TensorBoard.
+
+    Args:
+        num_images: How many images are drawn; 0 for none.
+        score_thr: Least score of a drawn detection.
+        **kwargs: Arguments of ``DetVisualizationHook``.
+    """
+
+    def __init__(self, num_images: int = 8, score_thr: float = 0.3, **kwargs) -> None:
+        super().__init__(score_thr=score_thr, **kwargs)
+        self.num_images = num_images
+        self._drawn = 0
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start again with the first image."""
+        self._drawn = 0
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Start again with the first image."""
+        self._drawn = 0
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[DetDataSample] | None = None,
+    ) -> None:
+        """Draw what is still to be drawn."""
+        self._draw(outputs, 'val', runner.epoch)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[DetDataSample] | None = None,
+    ) -> None:
+        """Draw what is still to be drawn; all images when they are to be shown or kept."""
+        if self.draw:
+            super().after_test_iter(runner, batch_idx, data_batch, outputs)
+        else:
+            self._draw(outputs, 'test', runner.epoch)
+
+    def _draw(self, samples: Sequence[DetDataSample], prefix: str, step: int) -> None:
+        for sample in samples[: max(self.num_images - self._drawn, 0)]:
+            image = mmcv.imfrombytes(
+                get(sample.img_path, backend_args=self.backend_args), channel_order='rgb'
+            )
+            self._visualizer.add_datasample(
+                f'{prefix}_{Path(sample.img_path).stem}',
+                image,
+                data_sample=sample,
+                pred_score_thr=self.score_thr,
+                step=step,
+            )
+            self._drawn += 1
