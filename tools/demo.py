@@ -40,7 +40,7 @@ def main() -> None:
 [demo]   COCO AP@0.5:0.95   {metrics['coco/bbox_mAP']:.3f}
 [demo] Spike rate by layer: the table above
 [demo] Pictures (truth left, detections right): {pictures[0].parent}, {len(pictures)} files
-[demo] Checkpoint: {Path(checkpoint).relative_to(Path.cwd()) if Path(checkpoint).is_absolute() else checkpoint}
+[demo] Checkpoint: {checkpoint}
 [demo] Data: data/shapes
 [demo] Curves: {Path(sys.executable).parent}/tensorboard --logdir {WORK_DIR}"""
     )

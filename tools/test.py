@@ -2,16 +2,15 @@
 
 import argparse
 
+import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
+from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
+from hoyer_det.config import check_data, load_config
+from hoyer_det.engine.checkpoint import check_checkpoint
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
-
-import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
-from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
-from hoyer_det.config import check_data, load_config
-from hoyer_det.engine.checkpoint import check_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,12 +2,11 @@
 
 import argparse
 
-from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.runner import Runner
-
 import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
 from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
 from hoyer_det.config import check_data, load_config
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:

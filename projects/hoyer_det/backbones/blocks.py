@@ -5,6 +5,7 @@ from typing import Any
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='HoyerSpike')
@@ -78,6 +79,31 @@ def freeze(module: nn.Module) -> None:
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad = False
+
+
+class KeepStatistics:
+    """Context in which no batch norm of a module moves its running statistics.
+
+    Gradient checkpointing runs a module a second time in the backward pass; without this context its
+    batch norms would count that batch twice. Their outputs are the same inside and outside.
+
+    Args:
+        module: Module whose batch norms are meant.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self._kept: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        # Not `track_running_stats`: the same tensors must be saved for the backward pass.
+        self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *error: object) -> None:
+        for norm, kept in zip(self._norms, self._kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = kept
 
 
 def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """VGG with Hoyer spikes."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import ACT_CFG, NORM_CFG, SpikingConvBlock, check_indices, freeze
+from .blocks import ACT_CFG, NORM_CFG, KeepStatistics, SpikingConvBlock, check_indices, freeze
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -143,7 +144,8 @@ class HoyerVGG(BaseModule):
         outs = []
         for index, stage in enumerate(self.stages):
             if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(stage, x, use_reentrant=False)
+                contexts = nullcontext(), KeepStatistics(stage)
+                x = checkpoint(stage, x, use_reentrant=False, context_fn=lambda c=contexts: c)
             else:
                 x = stage(x)
             if index in self.out_indices:

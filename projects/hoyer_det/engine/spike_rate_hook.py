@@ -50,8 +50,9 @@ class SpikeRateHook(Hook):
 
     def _counter(self, name: str) -> Any:
         def count(module: nn.Module, inputs: tuple, spikes: Tensor) -> None:
-            both = torch.stack([spikes.sum(dtype=torch.float64), spikes.new_tensor(spikes.numel())])
-            both = both.to(torch.float64)
+            # In float64: half precision (AMP) could not even hold the number of neurons.
+            neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
+            both = torch.stack([spikes.sum(dtype=torch.float64), neurons])
             self._counts[name] = self._counts[name] + both if name in self._counts else both
 
         return count
