@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hoyer_det import compat
 from mmcv import ops
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from mmengine.logging import HistoryBuffer
@@ -22,8 +23,6 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import mmcv_full_available
 from torch import Tensor, nn
 from torch.autograd import gradcheck
-
-from hoyer_det import compat
 
 standin_only = pytest.mark.skipif(
     not isinstance(mmcv._ext, compat.TorchvisionExt), reason='a compiled mmcv is installed'

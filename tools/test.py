@@ -3,7 +3,12 @@
 import argparse
 
 import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
-from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
+from hoyer_det.cli import (
+    add_common_arguments,
+    nothing_left_behind,
+    one_line_errors,
+    set_up_work_dir,
+)
 from hoyer_det.config import check_data, load_config
 from hoyer_det.engine.checkpoint import check_checkpoint
 from mmdet.engine.hooks.utils import trigger_visualization_hook
@@ -57,9 +62,11 @@ def build_runner(args: argparse.Namespace) -> Runner:
         cfg = trigger_visualization_hook(cfg, args)
     if args.tta:
         add_tta(cfg)
-    runner = Runner.from_cfg(cfg)
+    with nothing_left_behind(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+        metrics = runner.test_loop.evaluator.metrics  # builds the loop, which reads the data set
     if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        metrics.append(DumpDetResults(out_file_path=args.out))
     return runner
 
 
@@ -69,7 +76,8 @@ def main() -> None:
     setup_cache_size_limit_of_dynamo()
     with one_line_errors():
         runner = build_runner(args)
-    runner.test()
+    with one_line_errors(OSError, ValueError, AssertionError):
+        runner.test()
     print(f'Metrics and pictures of detections: {runner.log_dir}')
 
 

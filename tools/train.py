@@ -1,12 +1,19 @@
 """Train a detector: ``python tools/train.py configs/hoyer_ssd_voc.py``."""
 
 import argparse
+from pathlib import Path
 
 import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
-from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
+from hoyer_det.cli import (
+    add_common_arguments,
+    nothing_left_behind,
+    one_line_errors,
+    set_up_work_dir,
+)
 from hoyer_det.config import check_data, load_config
+from hoyer_det.engine.checkpoint import check_checkpoint
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,19 +44,26 @@ def build_runner(args: argparse.Namespace) -> Runner:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    runner = Runner.from_cfg(cfg)
-    if len(runner.train_loop.dataloader) == 0:
-        images = len(runner.train_loop.dataloader.dataset)
-        raise ValueError(
-            f'{images} training images do not fill one batch of train_dataloader.batch_size='
-            f'{cfg.train_dataloader.batch_size}; make it smaller'
-        )
+        found = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if found is not None:
+            check_checkpoint(cfg, found)
+        cfg.load_from = found
+    elif cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
+        raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint file (load_from)')
+    with nothing_left_behind(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+        if len(runner.train_loop.dataloader) == 0:
+            images = len(runner.train_loop.dataloader.dataset)
+            raise ValueError(
+                f'{images} training images do not fill one batch of train_dataloader.batch_size='
+                f'{cfg.train_dataloader.batch_size}; make it smaller'
+            )
+        _ = runner.val_loop  # is built when first asked for, and reads the data set
     return runner
 
 
@@ -59,7 +73,7 @@ def main() -> None:
     setup_cache_size_limit_of_dynamo()
     with one_line_errors():
         runner = build_runner(args)
-    with one_line_errors(FloatingPointError, FileNotFoundError):
+    with one_line_errors(FloatingPointError, OSError, ValueError, AssertionError):
         runner.train()
     print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')
 

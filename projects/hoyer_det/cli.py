@@ -2,9 +2,12 @@
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
@@ -26,10 +29,55 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        text = ' '.join(str(error).split()) or type(error).__name__
+        lines = str(error).strip().splitlines()
+        if any(line.startswith('Original Traceback') for line in lines):
+            lines = lines[-1:]  # of a worker process of a data loader
+        text = ' '.join(' '.join(lines).split()) or type(error).__name__
         if not isinstance(error, ValueError | OSError | FloatingPointError):
             text = f'{type(error).__name__}: {text} (set {TRACEBACK_VARIABLE}=1 for the traceback)'
         sys.exit(f'error: {text}')
+
+
+@contextmanager
+def nothing_left_behind(folder: str | Path) -> Iterator[None]:
+    """Remove what is new in ``folder``, and the folder if it is new itself, when an error passes.
+
+    Args:
+        folder: Work folder of a run that is being prepared.
+    """
+    folder = Path(folder)
+    parents = [path for path in (folder, *folder.parents) if not path.exists()]
+    before = set(folder.iterdir()) if not parents else set()
+    try:
+        yield
+    except BaseException:
+        if os.environ.get('RANK', '0') == '0':
+            for path in set(folder.iterdir()) - before if folder.exists() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in parents:
+                if path.exists():
+                    path.rmdir()
+        raise
+
+
+class _OptionAction(DictAction):
+    """Reads ``key=value``; a folder is taken as it stands, with spaces and commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for item in values:
+            if '=' not in item:
+                parser.error(f'{option_string}: expected key=value, got {item!r}')
+        super().__call__(parser, namespace, values, option_string)
+        options: dict[str, Any] = getattr(namespace, self.dest)
+        for key, value in (item.split('=', maxsplit=1) for item in values):
+            if key == 'data_root':
+                options[key] = value
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +86,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_OptionAction,
         help='override settings of the config, key=value; data_root=FOLDER moves the whole data set',
     )
     parser.add_argument(

@@ -1,16 +1,24 @@
 """Loads a config and completes what the data set itself tells: place, classes, splits."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from .datasets.voc_format import read_classes, read_splits
 
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# What MMEngine and MMDetection read from a config that need not be in it already.
+_KNOWN_KEYS = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters'),
+    *('model_wrapper_cfg', 'sync_bn', 'tta_model'),
+}
 
 
 def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
@@ -31,12 +39,18 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
 
     Raises:
         FileNotFoundError: If the config, or the folder of a VOC-format data set, does not exist.
-        ValueError: If ``data_root`` is given for a config that has none.
+        ValueError: If ``data_root`` is given for a config that has none, or an option begins with a
+            key that nothing reads.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config file; see the folder configs/')
     cfg = Config.fromfile(path)
     options = dict(options or {})
+    for key in options:
+        if key.split('.')[0] not in {*cfg, *_KNOWN_KEYS} and key != 'data_root':
+            raise ValueError(
+                f'option {key}: {path} has no {key.split(".")[0]!r}; check the spelling'
+            )
     if 'data_root' in options:
         _move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
@@ -87,7 +101,7 @@ def _move_data(cfg: Config, new: str, path: str | Path) -> None:
     old = cfg.get('data_root')
     if not old:
         raise ValueError(f'{path}: has no data_root to replace; set the data sets one by one')
-    new = new.rstrip('/') + '/'
+    old, new = old.rstrip('/') + '/', new.rstrip('/') + '/'
 
     def move(value: Any) -> Any:
         if isinstance(value, dict):
@@ -95,7 +109,7 @@ def _move_data(cfg: Config, new: str, path: str | Path) -> None:
                 value[key] = move(value[key])
         elif isinstance(value, list | tuple):
             return type(value)(move(item) for item in value)
-        elif isinstance(value, str) and value.startswith(old):
+        elif isinstance(value, str) and f'{value}/'.startswith(old):
             return new + value[len(old) :]
         return value
 
@@ -113,11 +127,12 @@ def _complete_voc_format(cfg: Config) -> None:
             '`--cfg-options data_root=FOLDER`'
         )
     classes = (datasets[0].get('metainfo') or {}).get('classes') or read_classes(root)
+    classes = (classes,) if isinstance(classes, str) else tuple(classes)
     if any(d.get('ann_file') is None for d in datasets):
         train, test = read_splits(root)
     for key in _LOADERS:
         for dataset in _datasets(cfg, (key,)):
-            dataset.metainfo = dict(classes=tuple(classes))
+            dataset.metainfo = dict(classes=classes)
             if dataset.get('ann_file') is None:
                 split = train if key == 'train_dataloader' else test
                 dataset.ann_file = f'ImageSets/Main/{split}.txt'

@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
 from hoyer_det.datasets import download
 from hoyer_det.datasets.download import (
     DATASETS,

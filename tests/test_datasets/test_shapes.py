@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
 from hoyer_det.datasets import shapes
 from hoyer_det.datasets.shapes import SHAPE_CLASSES, draw_shape, generate_shapes
 

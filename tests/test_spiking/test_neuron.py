@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hoyer_det.spiking import HoyerSpike, hoyer_extremum, hoyer_square, record_hoyer_squares
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-
-from hoyer_det.spiking import HoyerSpike, hoyer_extremum, hoyer_square, record_hoyer_squares
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'data' / 'hoyer_spike_golden.npz')
 CASES = sorted({key.split('/')[0] for key in GOLDEN.files})

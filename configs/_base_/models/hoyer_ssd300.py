@@ -14,6 +14,7 @@ model = dict(
         ssd_tail=True,
         ceil_mode=True,
         act_cfg=dict(type='HoyerSpike', extremum='channel'),
+        bias_spread=1.0,
     ),
     neck=dict(
         type='HoyerSSDNeck',
@@ -22,6 +23,7 @@ model = dict(
         level_strides=(2, 2, 1, 1),
         level_paddings=(1, 1, 0, 0),
         act_cfg=dict(type='HoyerSpike', extremum='channel'),
+        bias_spread=1.0,
     ),
     bbox_head=dict(
         type='SSDHead',

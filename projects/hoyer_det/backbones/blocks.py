@@ -7,6 +7,8 @@ from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..spiking import HoyerSpike
+
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='HoyerSpike')
 
@@ -41,6 +43,9 @@ class SpikingConvBlock(nn.Sequential):
         conv_cfg: Config of the convolution, a plain ``Conv2d`` by default.
         norm_cfg: Config of the norm, batch norm by default; None for no norm.
         act_cfg: Config of the activation, ``HoyerSpike`` by default.
+        bias_spread: Half width of the interval from which the biases of the norm start, uniformly,
+            when the activation is a ``HoyerSpike``. At 0 all channels start by firing at the same
+            quantile of their potential; spread, they start as detectors of different levels.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class SpikingConvBlock(nn.Sequential):
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
+        bias_spread: float = 0.0,
     ) -> None:
         super().__init__()
         self.conv = build_conv_layer(
@@ -72,6 +78,8 @@ class SpikingConvBlock(nn.Sequential):
         if norm_cfg is not None:
             self.norm = build_norm_layer(norm_cfg, out_channels)[1]
         self.act = build_activation(act_cfg, out_channels)
+        if bias_spread and norm_cfg is not None and isinstance(self.act, HoyerSpike):
+            nn.init.uniform_(self.norm.bias, -bias_spread, bias_spread)
 
 
 def freeze(module: nn.Module) -> None:

@@ -48,7 +48,9 @@ class HoyerVGG(BaseModule):
         conv_cfg: Config of the convolutions.
         norm_cfg: Config of the norm.
         act_cfg: Config of the activation; ``dict(type='ReLU')`` gives the twin.
-        init_cfg: Initialisation; Kaiming for convolutions and 1 for norms by default.
+        bias_spread: Half width of the interval of the norms' first biases, see
+            :class:`SpikingConvBlock`.
+        init_cfg: Initialisation; Kaiming for convolutions by default.
 
     Attributes:
         out_channels: Channels of each returned feature map.
@@ -77,13 +79,12 @@ class HoyerVGG(BaseModule):
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
+        bias_spread: float = 0.0,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         if init_cfg is None:
-            init_cfg = [
-                dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-            ]
+            # Norms start at 1 and at their spread biases by themselves.
+            init_cfg = dict(type='Kaiming', layer='Conv2d')
         super().__init__(init_cfg)
         if depth not in _STAGE_CONVS:
             raise ValueError(f'HoyerVGG: depth must be one of {tuple(_STAGE_CONVS)}, got {depth}')
@@ -102,7 +103,7 @@ class HoyerVGG(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
 
-        cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
         channels = [round(c * width) for c in _STAGE_CHANNELS]
         strides = [2, 4, 8, 16, 32]
         self.stages = nn.ModuleList()

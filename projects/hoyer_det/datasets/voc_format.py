@@ -79,7 +79,8 @@ class VOCFormatDataset(XMLDataset):
 
     Raises:
         FileNotFoundError: If the folder or the list of the split is missing.
-        ValueError: If an annotation names a class that is not in ``metainfo['classes']``.
+        ValueError: If no image is left, or an annotation is unreadable, or names a class that is not in
+            ``metainfo['classes']``.
     """
 
     def __init__(
@@ -103,15 +104,33 @@ class VOCFormatDataset(XMLDataset):
             )
         return data_list
 
+    def filter_data(self) -> list[dict]:
+        """Filter by ``filter_cfg`` and refuse an empty result."""
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(
+                f'{self.ann_file}: no image left of {len(self.data_list)} listed; it needs one that '
+                'passes filter_cfg (for training: one with an object)'
+            )
+        return kept
+
     def parse_data_info(self, img_info: dict) -> dict:
         """Parse one annotation file."""
         self._image = img_info['img_id']
+        if not self._image:
+            raise ValueError(f'{self.ann_file}: has an empty line; remove it')
         img_info['file_name'] = self._find_image(self._image)
         if not Path(img_info['xml_path']).is_file():
             raise FileNotFoundError(
                 f'{img_info["xml_path"]}: missing, but {self.ann_file} lists {self._image}'
             )
-        info = super().parse_data_info(img_info)
+        try:
+            info = super().parse_data_info(img_info)
+        except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{img_info["xml_path"]}: this annotation, or its image, cannot be used ({error}); '
+                f'mend it, or take {self._image} out of {self.ann_file}'
+            ) from error
         if min(info['width'], info['height']) <= 0:
             raise ValueError(
                 f'{info["xml_path"]}: says the image is {info["width"]} x {info["height"]} pixels; '
@@ -144,9 +163,10 @@ class VOCFormatDataset(XMLDataset):
     def _check_names(self, raw_ann_info: ET.ElementTree) -> None:
         classes: Sequence[str] = self._metainfo['classes']
         for item in raw_ann_info.iter('object'):
-            name = item.findtext('name')
-            if name not in classes:
+            name = (item.findtext('name') or '').strip()
+            if name in classes:
+                item.find('name').text = name  # as `read_classes` does, without space around it
+            else:
                 raise ValueError(
-                    f'{self._image}.xml: class {name!r} is not among the classes of the data set, '
-                    f'{tuple(classes)}'
+                    f'class {name!r} is not among the classes of the data set, {tuple(classes)}'
                 )

@@ -11,10 +11,10 @@ from ..config import dataset_classes
 
 
 def check_checkpoint(cfg: Config, path: str) -> None:
-    """Make sure that a checkpoint holds every weight of the config's model, in its shape.
+    """Make sure that a checkpoint holds the weights of the config's model, all of them and no others.
 
-    MMEngine itself only warns about missing and mismatched weights and then evaluates a partly
-    random network.
+    MMEngine itself only warns about missing, mismatched and unexpected weights and then evaluates a
+    partly random network, or another one than was trained.
 
     Args:
         cfg: Completed config with a ``model``.
@@ -22,8 +22,8 @@ def check_checkpoint(cfg: Config, path: str) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, lacks weights, has weights of another shape, or was
-            trained on other classes.
+        ValueError: If it is no checkpoint, lacks weights, has others or some of another shape, or
+            was trained on other classes.
     """
     if '://' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint file')
@@ -31,19 +31,24 @@ def check_checkpoint(cfg: Config, path: str) -> None:
         checkpoint = _load_checkpoint(path, map_location='cpu')
     except Exception as error:
         raise ValueError(f'{path}: cannot be read as a checkpoint ({error})') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     weights = checkpoint.get('state_dict', checkpoint)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
     missing, other = [], []
-    for name, tensor in model.state_dict().items():
+    expected = model.state_dict()
+    for name, tensor in expected.items():
         if name not in weights:
             missing.append(name)
         # A buffer of 0 entries takes the number of channels from the checkpoint.
         elif tensor.numel() and tuple(weights[name].shape) != tuple(tensor.shape):
             other.append(f'{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}')
-    if missing or other:
+    unexpected = [name for name in weights if name not in expected]
+    if missing or other or unexpected:
         facts = [f'{len(missing)} weights missing (first: {missing[0]})'] if missing else []
         facts += [f'{len(other)} of another shape (first: {other[0]})'] if other else []
+        facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
         raise ValueError(f'{path}: does not belong to {cfg.filename}: {", ".join(facts)}')
     trained = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
     wanted = dataset_classes(cfg)

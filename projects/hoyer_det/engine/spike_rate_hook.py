@@ -67,7 +67,7 @@ class SpikeRateHook(Hook):
         all_reduce(counts)
         rates = dict(zip(self._counts, (counts[:, 0] / counts[:, 1]).tolist(), strict=True))
         spikes, neurons = counts.sum(0).tolist()
-        width = max(map(len, rates))
+        width = max(map(len, [*rates, 'all neurons']))
         lines = [f'{name:<{width}}  {rate:6.1%}' for name, rate in rates.items()]
         lines.append(f'{"all neurons":<{width}}  {spikes / neurons:6.1%}')
         runner.logger.info('Spike rate by layer:\n' + '\n'.join(lines))

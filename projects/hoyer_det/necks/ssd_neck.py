@@ -26,7 +26,9 @@ class HoyerSSDNeck(BaseModule):
         conv_cfg: Config of the convolutions.
         norm_cfg: Config of the norm.
         act_cfg: Config of the activation.
-        init_cfg: Initialisation; Kaiming for convolutions and 1 for norms by default.
+        bias_spread: Half width of the interval of the norms' first biases, see
+            :class:`SpikingConvBlock`.
+        init_cfg: Initialisation; Kaiming for convolutions by default.
 
     Raises:
         ValueError: If the lists do not fit each other.
@@ -42,13 +44,12 @@ class HoyerSSDNeck(BaseModule):
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
+        bias_spread: float = 0.0,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         if init_cfg is None:
-            init_cfg = [
-                dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-            ]
+            # Norms start at 1 and at their spread biases by themselves.
+            init_cfg = dict(type='Kaiming', layer='Conv2d')
         super().__init__(init_cfg)
         given = len(in_channels)
         if tuple(out_channels[:given]) != tuple(in_channels):
@@ -63,7 +64,7 @@ class HoyerSSDNeck(BaseModule):
                 f'{len(level_strides)} and level_paddings {len(level_paddings)}; all must be the same '
                 'and at least 1'
             )
-        cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
         self.extra_layers = nn.ModuleList()
         for level, (stride, padding) in enumerate(zip(level_strides, level_paddings, strict=True)):
             channels = out_channels[given + level]

@@ -194,9 +194,9 @@ class HoyerSpike(nn.Module):
         self.num_batches_tracked.add_(valid)
 
     def _note_nonfinite(self, potential: Tensor) -> None:
-        """Remember, without waiting for the device, whether the input held a NaN or an inf."""
+        """Count, without waiting for the device, the inputs that held a NaN or an inf."""
         bad = ~torch.isfinite(potential.sum(dtype=accumulation_dtype(potential.dtype)))
-        self._nonfinite = bad if self._nonfinite is None else self._nonfinite | bad
+        self._nonfinite = bad.int() if self._nonfinite is None else self._nonfinite + bad
 
     def _warn_untrained(self) -> None:
         if not self._warned:

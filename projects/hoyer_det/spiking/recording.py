@@ -52,20 +52,22 @@ def check_potentials(model: nn.Module) -> None:
     Waits once for the device, so call it at log intervals rather than at every step.
 
     Raises:
-        FloatingPointError: Names the first such layer.
+        FloatingPointError: Names the layer where it began: the one that saw them most often, and of
+            several such layers the first.
     """
     layers = spiking_layers(model)
     seen = {name: layer._nonfinite for name, layer in layers.items()}
     for layer in layers.values():
         layer._nonfinite = None
-    seen = {name: flag for name, flag in seen.items() if flag is not None}
+    seen = {name: count for name, count in seen.items() if count is not None}
     if not seen:
         return
-    flags = torch.stack([flag.to('cpu', non_blocking=False) for flag in seen.values()])
-    if flags.any():
-        name = list(seen)[int(flags.int().argmax())]
+    counts = torch.stack([count.to('cpu', non_blocking=False) for count in seen.values()])
+    if counts.any():
+        # An optimizer step carries a NaN into layers before its origin, but a batch later.
+        name = list(seen)[int(counts.argmax())]
         raise FloatingPointError(
-            f'{name} (HoyerSpike) received NaN or inf as membrane potential; {int(flags.sum())} of '
+            f'{name} (HoyerSpike) received NaN or inf as membrane potential; {int((counts > 0).sum())} of '
             f'{len(layers)} layers did. Lower the learning rate, clip gradients, or train in '
             'float32 or bfloat16 instead of float16'
         )

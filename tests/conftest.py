@@ -1,0 +1,84 @@
+"""Miniature data sets in the layouts that the suite reads."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def voc_object(
+    name: str,
+    xmin: object = 11,
+    ymin: object = 21,
+    xmax: object = 60,
+    ymax: object = 70,
+    difficult: bool = False,
+) -> str:
+    """Return one object of a Pascal VOC annotation."""
+    box = f'<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>'
+    return (
+        f'<object><name>{name}</name><difficult>{int(difficult)}</difficult>'
+        f'<bndbox>{box}</bndbox></object>'
+    )
+
+
+def write_voc_image(
+    root: Path,
+    name: str,
+    objects: Sequence[str],
+    size: tuple[int, int] | None = (96, 80),
+    suffix: str = '.jpg',
+    seed: int = 0,
+) -> None:
+    """Write one noisy image of 96 x 80 pixels and its annotation, which says ``size``."""
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 255, (80, 96, 3), np.uint8)
+    assert cv2.imwrite(str(root / 'JPEGImages' / f'{name}{suffix}'), image)
+    shape = ''
+    if size is not None:
+        shape = f'<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>'
+    xml = f'<annotation>{shape}{"".join(objects)}</annotation>'
+    (root / 'Annotations' / f'{name}.xml').write_text(xml)
+
+
+def write_split(root: Path, split: str, names: Sequence[str]) -> None:
+    """Write one list of images."""
+    folder = root / 'ImageSets' / 'Main'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{split}.txt').write_text(''.join(f'{name}\n' for name in names))
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """A folder in VOC layout: classes cell, dot and ring, four images to train and two to test."""
+    root = tmp_path / 'voc'
+    for index in range(6):
+        objects = [voc_object('cell'), voc_object('dot' if index % 2 else 'ring', 30, 5, 90, 50)]
+        write_voc_image(root, f'image{index}', objects, seed=index)
+    write_split(root, 'trainval', [f'image{index}' for index in range(4)])
+    write_split(root, 'test', ['image4', 'image5'])
+    return root
+
+
+@pytest.fixture
+def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command line of ``tools/`` from the root of the repository, as the README does."""
+
+    def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
+            cwd=REPOSITORY,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+        )
+
+    return run

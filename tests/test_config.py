@@ -1,0 +1,201 @@
+"""Configs load, build the models they describe, and fit themselves to a data set."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, voc_object, write_split, write_voc_image
+from hoyer_det.config import check_data, dataset_classes, load_config
+from hoyer_det.spiking import HoyerSpike
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+CONFIGS = REPOSITORY / 'configs'
+MAIN = sorted(path.name for path in CONFIGS.glob('*.py'))
+TWINS = sorted(path.name for path in CONFIGS.glob('twins/*.py'))
+VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
+NUM_CLASSES = {'coco': 80, 'voc': 20, 'shapes': 6, 'vocformat': 3}
+
+
+def load(path: Path, folder: Path) -> Config:
+    """Load a config; one for data of one's own gets a folder of such data."""
+    return load_config(path, {'data_root': str(folder)} if 'vocformat' in path.name else None)
+
+
+def build(cfg: Config) -> nn.Module:
+    """Build the model without memory for its weights."""
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+def conv_shapes(model: nn.Module) -> dict[str, tuple]:
+    """Return everything that decides what a convolution does, by name."""
+    return {
+        name: (tuple(conv.weight.shape), conv.stride, conv.padding, conv.dilation)
+        for name, conv in model.named_modules()
+        if isinstance(conv, nn.Conv2d)
+    }
+
+
+@pytest.mark.parametrize('name', MAIN)
+def test_config_builds_a_spiking_model_of_its_data_set(name: str, voc_folder: Path) -> None:
+    model = build(load(CONFIGS / name, voc_folder))
+    assert model.bbox_head.num_classes == NUM_CLASSES[Path(name).stem.split('_')[-1]]
+    assert any(isinstance(module, HoyerSpike) for module in model.modules())
+    assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+
+
+def test_every_config_has_both_twins() -> None:
+    stems = [name.removeprefix('hoyer_') for name in MAIN]
+    assert sorted(TWINS) == sorted(
+        f'{kind}_{stem}' for kind in ('relu', 'onebit') for stem in stems
+    )
+
+
+@pytest.mark.parametrize('name', TWINS)
+def test_twins_differ_in_their_activations_only(name: str, voc_folder: Path) -> None:
+    twin = load(CONFIGS / 'twins' / name, voc_folder)
+    kind, stem = name.split('_', 1)
+    original = load(CONFIGS / f'hoyer_{stem}', voc_folder)
+    model = build(twin)
+    assert conv_shapes(model) == conv_shapes(build(original))
+    spikes = [module for module in model.modules() if isinstance(module, HoyerSpike)]
+    if kind == 'relu':
+        assert not spikes
+    else:
+        assert spikes and {spike.extremum for spike in spikes} == {'fixed'}
+    for part in ('backbone', 'neck'):
+        for cfg in (twin, original):
+            del cfg.model[part]['act_cfg']
+    same = ('model', 'train_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper')
+    for key in (*same, 'param_scheduler', 'train_cfg', 'default_hooks'):
+        assert twin[key] == original[key], key
+
+
+@pytest.mark.parametrize(
+    'name, data_root',
+    [
+        ('hoyer_ssd_voc.py', 'data/VOCdevkit/'),
+        ('hoyer_ssd512_coco.py', 'data/coco/'),
+        ('hoyer_ssd_shapes.py', 'data/shapes/'),
+    ],
+)
+@pytest.mark.parametrize('new', ['/elsewhere/my data', 'data/', '{old}inner'])
+def test_data_root_moves_every_path(name: str, data_root: str, new: str) -> None:
+    new = new.format(old=data_root)
+    before = load_config(CONFIGS / name).to_dict()
+    after = load_config(CONFIGS / name, {'data_root': new}).to_dict()
+    moved = []
+
+    def compare(old_value: object, new_value: object, key: str) -> None:
+        if isinstance(old_value, dict):
+            assert old_value.keys() == new_value.keys()
+            for inner in old_value:
+                compare(old_value[inner], new_value[inner], f'{key}.{inner}')
+        elif isinstance(old_value, list | tuple):
+            for index, pair in enumerate(zip(old_value, new_value, strict=True)):
+                compare(*pair, f'{key}.{index}')
+        elif isinstance(old_value, str) and data_root in old_value:
+            assert new_value == old_value.replace(data_root, new.rstrip('/') + '/')
+            moved.append(key)
+        else:
+            assert new_value == old_value
+
+    compare(before, after, '')
+    assert '.data_root' in moved
+    assert len([key for key in moved if key.endswith('dataset.data_root')]) >= 2
+    if 'coco' in name:
+        assert {'.val_evaluator.ann_file', '.test_evaluator.ann_file'} <= set(moved)
+
+
+def test_data_root_moves_a_root_without_final_slash_but_not_its_neighbours(tmp_path: Path) -> None:
+    file = tmp_path / 'config.py'
+    file.write_text("data_root = 'data/a'\ninside = 'data/a/x.json'\nbeside = 'data/ab/x.json'\n")
+    cfg = load_config(file, {'data_root': 'new'})
+    assert (cfg.data_root, cfg.inside, cfg.beside) == ('new/', 'new/x.json', 'data/ab/x.json')
+
+
+def test_options_are_merged_after_the_move() -> None:
+    options = {'data_root': 'new', 'test_dataloader.dataset.data_root': 'other/'}
+    cfg = load_config(CONFIGS / 'hoyer_ssd_voc.py', options)
+    assert cfg.test_dataloader.dataset.data_root == 'other/'
+    assert cfg.val_dataloader.dataset.data_root == 'new/'
+
+
+def test_misspelt_first_key_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'train_cgf\.max_epochs.*spelling'):
+        load_config(CONFIGS / 'hoyer_ssd_voc.py', {'train_cgf.max_epochs': 3})
+    options = {'randomness.seed': 3, 'work_dir': 'here', 'find_unused_parameters': True}
+    assert load_config(CONFIGS / 'hoyer_ssd_voc.py', options).randomness.seed == 3
+
+
+@pytest.mark.parametrize(
+    'lists, train, test',
+    [
+        (('trainval', 'test'), 'trainval', 'test'),
+        (('train', 'val', 'trainval', 'test'), 'trainval', 'test'),
+        (('train', 'test'), 'train', 'test'),
+        (('train', 'val', 'test'), 'train', 'test'),
+        (('train', 'val'), 'train', 'val'),
+        (('train', 'val', 'trainval'), 'train', 'val'),
+    ],
+)
+def test_voc_format_is_completed(
+    tmp_path: Path, lists: tuple[str, ...], train: str, test: str
+) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut'), voc_object('bolt')])
+    for name in lists:
+        write_split(tmp_path, name, ['a'])
+    cfg = load_config(VOC_FORMAT, {'data_root': str(tmp_path)})
+    assert cfg.model.bbox_head.num_classes == 2
+    for loader, split in (('train', train), ('val', test), ('test', test)):
+        dataset = cfg[f'{loader}_dataloader'].dataset
+        assert dataset.ann_file == f'ImageSets/Main/{split}.txt'
+        assert dataset.metainfo.classes == ('bolt', 'nut')
+    assert dataset_classes(cfg) == ('bolt', 'nut')
+    # What is written into a work folder needs no completion and changes nothing when it is loaded.
+    dumped = tmp_path / 'dumped.py'
+    cfg.dump(dumped)
+    assert load_config(dumped).to_dict() == cfg.to_dict()
+
+
+def test_explicit_list_and_classes_stay(voc_folder: Path) -> None:
+    write_split(voc_folder, 'mine', ['image0'])
+    options = {
+        'data_root': str(voc_folder),
+        'train_dataloader.dataset.ann_file': 'ImageSets/Main/mine.txt',
+        'train_dataloader.dataset.metainfo.classes': ['ring', 'dot', 'cell'],
+    }
+    cfg = load_config(VOC_FORMAT, options)
+    assert cfg.train_dataloader.dataset.ann_file == 'ImageSets/Main/mine.txt'
+    assert cfg.test_dataloader.dataset.ann_file == 'ImageSets/Main/test.txt'
+    assert cfg.test_dataloader.dataset.metainfo.classes == ('ring', 'dot', 'cell')
+
+
+def test_one_class_given_as_a_word_is_one_class(voc_folder: Path) -> None:
+    options = {
+        'data_root': str(voc_folder),
+        'train_dataloader.dataset.metainfo.classes': 'cell',
+    }
+    cfg = load_config(VOC_FORMAT, options)
+    assert cfg.model.bbox_head.num_classes == 1
+    assert dataset_classes(cfg) == ('cell',)
+
+
+def test_data_set_without_lists_is_refused(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    write_split(tmp_path, 'trainval', ['a'])
+    with pytest.raises(FileNotFoundError, match='test.txt'):
+        load_config(VOC_FORMAT, {'data_root': str(tmp_path)})
+
+
+def test_check_data_looks_at_the_loaders_named(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_voc.py', {'data_root': str(tmp_path)})
+    for year, split in (('VOC2007', 'trainval'), ('VOC2012', 'trainval')):
+        write_split(tmp_path / year, split, [])
+    check_data(cfg, ('train_dataloader',))
+    with pytest.raises(FileNotFoundError, match=r'VOC2007/ImageSets/Main/test\.txt'):
+        check_data(cfg)

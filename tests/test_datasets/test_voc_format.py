@@ -1,0 +1,267 @@
+"""Folders in Pascal VOC layout: classes, splits, boxes, and the faults that real folders have."""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, voc_object, write_split, write_voc_image
+from hoyer_det.config import load_config
+from hoyer_det.datasets import (
+    SHAPE_CLASSES,
+    ShapesDataset,
+    VOCFormatDataset,
+    read_classes,
+    read_splits,
+    shapes_dataset,
+)
+from mmdet.registry import DATASETS, MODELS
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+BCCD = Path(__file__).parents[2].parent / 'shared' / 'data' / 'bccd'
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Messages of the logger that a run would write to its log file."""
+    messages: list[str] = []
+    logger = MMLogger.get_current_instance()
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    monkeypatch.setattr(logger, 'handlers', [Keep()])
+    return messages
+
+
+def dataset(root: Path, split: str = 'trainval', **kwargs) -> VOCFormatDataset:
+    return VOCFormatDataset(
+        data_root=str(root),
+        ann_file=f'ImageSets/Main/{split}.txt',
+        data_prefix=dict(sub_data_root=''),
+        pipeline=[],
+        **kwargs,
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# Classes and splits
+# ------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_those_of_all_annotations_sorted(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut'), voc_object('Bolt')])
+    write_voc_image(tmp_path, 'b', [])
+    write_voc_image(tmp_path, 'c', [voc_object(' nut\n'), voc_object('gear wheel')])
+    assert read_classes(tmp_path) == ('Bolt', 'gear wheel', 'nut')
+
+
+def test_read_classes_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r'Annotations: no \*\.xml'):
+        read_classes(tmp_path)
+    write_voc_image(tmp_path, 'a', [])
+    with pytest.raises(ValueError, match='1 files, none with a named object'):
+        read_classes(tmp_path)
+    (tmp_path / 'Annotations' / 'b.xml').write_text('<annotation><object>')
+    with pytest.raises(ValueError, match=r'b\.xml: not a valid XML file'):
+        read_classes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'lists, expected',
+    [
+        (('train', 'val', 'trainval', 'test'), ('trainval', 'test')),
+        (('train', 'val', 'test'), ('train', 'test')),
+        (('train', 'val', 'trainval'), ('train', 'val')),  # trainval would contain val
+    ],
+)
+def test_splits(tmp_path: Path, lists: tuple[str, ...], expected: tuple[str, str]) -> None:
+    for name in lists:
+        write_split(tmp_path, name, [])
+    assert read_splits(tmp_path) == expected
+
+
+@pytest.mark.parametrize('lists', [(), ('train',), ('test',), ('trainval', 'val')])
+def test_no_pair_of_splits(tmp_path: Path, lists: tuple[str, ...]) -> None:
+    for name in lists:
+        write_split(tmp_path, name, [])
+    with pytest.raises(FileNotFoundError, match=r'ImageSets/Main: needs'):
+        read_splits(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------
+# Annotations
+# ------------------------------------------------------------------------------------------------
+
+
+def test_boxes_labels_and_sizes(tmp_path: Path) -> None:
+    objects = [voc_object('nut', 11, 21, 60, 70), voc_object('bolt', '1.0', '1.9', 96, 80, True)]
+    write_voc_image(tmp_path, 'a', objects)
+    write_split(tmp_path, 'trainval', ['a'])
+    data = dataset(tmp_path)
+    assert data.metainfo['classes'] == ('bolt', 'nut')
+    info = data.get_data_info(0)
+    assert (info['width'], info['height'], info['img_id']) == (96, 80, 'a')
+    assert [item['bbox'] for item in info['instances']] == [[10, 20, 59, 69], [0, 0, 95, 79]]
+    assert [item['bbox_label'] for item in info['instances']] == [1, 0]
+    assert [item['ignore_flag'] for item in info['instances']] == [0, 1]
+
+
+def test_space_around_a_name_does_not_matter(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('\n  nut '), voc_object('nut', 1, 1, 9, 9)])
+    write_split(tmp_path, 'trainval', ['a'])
+    instances = dataset(tmp_path).get_data_info(0)['instances']
+    assert [item['bbox_label'] for item in instances] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    'box', [(11, 21, 11, 70), (11, 21, 60, 21), (11, 21, 11, 21), (60, 21, 11, 70), (1, 70, 9, 20)]
+)
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_boxes_without_area_are_left_out_and_logged(
+    tmp_path: Path, log: list[str], box: tuple[int, int, int, int], test_mode: bool
+) -> None:
+    write_voc_image(tmp_path, 'good', [voc_object('nut', 1, 1, 2, 2)])
+    write_voc_image(tmp_path, 'mixed', [voc_object('nut', *box), voc_object('nut')])
+    write_voc_image(tmp_path, 'bad', [voc_object('nut', *box)])
+    write_split(tmp_path, 'trainval', ['good', 'mixed', 'bad'])
+    data = dataset(tmp_path, test_mode=test_mode, filter_cfg=dict(filter_empty_gt=True))
+    boxes = {info['img_id']: [i['bbox'] for i in info['instances']] for info in data}
+    expected = {'good': [[0, 0, 1, 1]], 'mixed': [[10, 20, 59, 69]], 'bad': []}
+    if not test_mode:
+        del expected['bad']  # nothing is left to learn from it
+    assert boxes == expected
+    (line,) = [message for message in log if 'zero area' in message]
+    assert '2 boxes' in line and 'bad, mixed' in line and 'trainval.txt' in line
+
+
+def test_nothing_is_logged_without_fault(voc_folder: Path, log: list[str]) -> None:
+    assert len(dataset(voc_folder)) == 4
+    assert not [message for message in log if 'zero area' in message]
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.jpeg', '.PNG', '.bmp'])
+def test_kinds_of_images(tmp_path: Path, suffix: str) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], suffix=suffix)
+    write_split(tmp_path, 'trainval', ['a'])
+    assert dataset(tmp_path).get_data_info(0)['img_path'].endswith(f'JPEGImages/a{suffix}')
+
+
+def test_image_without_size_in_its_annotation_is_measured(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], size=None)
+    write_split(tmp_path, 'trainval', ['a'])
+    info = dataset(tmp_path).get_data_info(0)
+    assert (info['width'], info['height']) == (96, 80)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    with pytest.raises(FileNotFoundError, match=r'trainval\.txt: this list'):
+        dataset(tmp_path)
+    write_split(tmp_path, 'trainval', ['a', 'b'])
+    with pytest.raises(FileNotFoundError, match=r'JPEGImages/b: no such image.*trainval\.txt'):
+        dataset(tmp_path)
+    write_voc_image(tmp_path, 'b', [])
+    (tmp_path / 'Annotations' / 'b.xml').unlink()
+    with pytest.raises(FileNotFoundError, match=r'Annotations/b\.xml: missing'):
+        dataset(tmp_path)
+    (tmp_path / 'ImageSets' / 'Main' / 'trainval.txt').write_text('a\n\n')
+    with pytest.raises(ValueError, match=r'trainval\.txt: has an empty line'):
+        dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'xml',
+    [
+        '<annotation><object>',
+        'no xml at all',
+        '<annotation><object><name>nut</name></object></annotation>',
+        '<annotation><size/><object><name>nut</name></object></annotation>',
+        f'<annotation>{voc_object("nut", "left")}</annotation>',
+        f'<annotation>{voc_object("nut", "")}</annotation>',
+    ],
+)
+def test_unreadable_annotation_is_named(tmp_path: Path, xml: str) -> None:
+    write_voc_image(tmp_path, 'a', [])
+    (tmp_path / 'Annotations' / 'a.xml').write_text(xml)
+    write_split(tmp_path, 'trainval', ['a'])
+    with pytest.raises(ValueError, match=r'Annotations/a\.xml'):
+        dataset(tmp_path, metainfo=dict(classes=('nut',)))
+
+
+@pytest.mark.parametrize('size', [(0, 80), (96, 0), (0, 0)])
+def test_size_of_zero_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], size=size)
+    write_split(tmp_path, 'trainval', ['a'])
+    with pytest.raises(ValueError, match=rf'a\.xml: says the image is {size[0]} x {size[1]}'):
+        dataset(tmp_path)
+
+
+def test_class_that_is_not_among_those_given_is_refused(voc_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"image0\.xml: .*class 'ring' is not among"):
+        dataset(voc_folder, metainfo=dict(classes=('cell', 'dot')))
+    write_voc_image(voc_folder, 'image0', ['<object><name/></object>'])
+    with pytest.raises(ValueError, match=r"image0\.xml: .*class ''"):
+        dataset(voc_folder)
+
+
+# ------------------------------------------------------------------------------------------------
+# Real data, and the embedded shapes
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason=f'{BCCD} is not there')
+def test_blood_cells(log: list[str]) -> None:
+    assert read_classes(BCCD) == ('Platelets', 'RBC', 'WBC')
+    assert read_splits(BCCD) == ('trainval', 'test')
+    cfg = load_config(REPOSITORY / 'configs/hoyer_ssd_vocformat.py', {'data_root': str(BCCD)})
+    init_default_scope('mmdet')
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(data.load_data_list()) == 292
+    line = [message for message in log if 'zero area' in message][0]
+    assert line.split(': ')[1].startswith('2 boxes')
+    affected = line.rsplit(' in ', 1)[1].split(', ')
+    samples = [
+        data[index] for index in range(len(data)) if data.get_data_info(index)['img_id'] in affected
+    ]
+    assert len(samples) == 2
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    batch = model.data_preprocessor(pseudo_collate(samples), training=True)
+    losses = model(**batch, mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert math.isfinite(total)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_shapes_are_made_when_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        shapes_dataset.generate_shapes, '__defaults__', (4, 2, 64, 0)
+    )  # a small set: num_train, num_test, image_size, seed
+    root = tmp_path / 'data' / 'shapes'
+    arguments = dict(
+        data_root=str(root), data_prefix=dict(sub_data_root=''), pipeline=[], test_mode=True
+    )
+    train = ShapesDataset(ann_file='ImageSets/Main/trainval.txt', **arguments)
+    assert train.metainfo['classes'] == SHAPE_CLASSES
+    assert len(train) == 4
+    assert all(info['instances'] for info in train)
+    made = {path: path.stat().st_mtime_ns for path in root.rglob('*')}
+    test = ShapesDataset(ann_file='ImageSets/Main/test.txt', **arguments)
+    assert len(test) == 2
+    assert {path: path.stat().st_mtime_ns for path in root.rglob('*')} == made
+    areas = [
+        np.prod(np.subtract(item['bbox'][2:], item['bbox'][:2]))
+        for info in test
+        for item in info['instances']
+    ]
+    assert min(areas) > 0
