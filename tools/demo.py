@@ -32,12 +32,13 @@ def main() -> None:
     run('tools/test.py', CONFIG, checkpoint, '--work-dir', str(WORK_DIR / 'test'))
     tested = max((WORK_DIR / 'test').glob('*/*.json'), key=lambda file: file.stat().st_mtime)
     metrics = json.loads(tested.read_text())
+    coco_ap = metrics.get('coco/bbox_mAP', 0.0)  # absent when nothing at all was detected
     pictures = sorted(tested.parent.glob('vis_data/vis_image/*.png'))
     print(
         f"""
 [demo] One-time-step spiking SSD on held-out shapes:
 [demo]   VOC mAP@0.5        {metrics['pascal_voc/mAP']:.3f}
-[demo]   COCO AP@0.5:0.95   {metrics['coco/bbox_mAP']:.3f}
+[demo]   COCO AP@0.5:0.95   {coco_ap:.3f}
 [demo] Spike rate by layer: the table above
 [demo] Pictures (truth left, detections right): {pictures[0].parent}, {len(pictures)} files
 [demo] Checkpoint: {checkpoint}

@@ -5,11 +5,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.visualization import Visualizer
 
 TRACEBACK_VARIABLE = 'HOYER_DET_TRACEBACK'
 
@@ -51,6 +52,8 @@ def nothing_left_behind(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        with suppress(RuntimeError):  # there may be none yet
+            Visualizer.get_current_instance().close()  # its threads would go on writing
         if os.environ.get('RANK', '0') == '0':
             for path in set(folder.iterdir()) - before if folder.exists() else ():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -236,7 +236,7 @@ def test_blood_cells(log: list[str]) -> None:
     losses = model(**batch, mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()
-    assert math.isfinite(total)
+    assert math.isfinite(total.item())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
 

@@ -1,6 +1,7 @@
 """Wrong input to the command lines: one clear line, an exit code, and nothing left behind."""
 
 import importlib.util
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, write_split
+from conftest import REPOSITORY, write_split, write_voc_image
+from hoyer_det.cli import one_line_errors
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from torch.utils.data import DataLoader, Dataset
 
 CONFIGS = REPOSITORY / 'configs'
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
@@ -24,13 +27,16 @@ Fails = Callable[..., str]
 def fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Fails:
-    """Run a tool in an otherwise empty folder; return its one line of error."""
+    """Run a tool in an otherwise empty folder; return its one line of error.
+
+    A run that has ``started`` may leave its log.
+    """
     monkeypatch.chdir(tmp_path)
     for variable in ('LOCAL_RANK', 'HOYER_DET_TRACEBACK', 'RANK'):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv('LOCAL_RANK', '0')  # so that what the tools set is taken back
 
-    def run(tool: str, *arguments: object) -> str:
+    def run(tool: str, *arguments: object, started: bool = False) -> str:
         spec = importlib.util.spec_from_file_location(tool, REPOSITORY / 'tools' / f'{tool}.py')
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -46,7 +52,7 @@ def fails(
         lines = [line for line in errors.splitlines() if 'error:' in line]
         assert len(lines) == 1, errors
         assert 'Traceback' not in output + errors
-        assert sorted(tmp_path.rglob('*')) == before
+        assert started or sorted(tmp_path.rglob('*')) == before
         return lines[0]
 
     return run
@@ -82,17 +88,31 @@ def save_checkpoint(path: Path, root: Path, config: Path = VOC_FORMAT, **changes
 # ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('tool', ['train', 'test'])
-def test_one_line_on_stderr_and_an_exit_code(tool: str, tmp_path: Path, run_tool: Callable) -> None:
-    empty, work_dir, checkpoint = tmp_path / 'empty', tmp_path / 'work', tmp_path / 'notes.txt'
-    empty.mkdir()
-    checkpoint.write_text('no checkpoint')
-    files = [CONFIGS / 'hoyer_ssd_coco.py'] + ([checkpoint] if tool == 'test' else [])
-    result = run_tool(tool, *files, '--work-dir', work_dir, '--cfg-options', f'data_root={empty}')
+def check_one_line(result: subprocess.CompletedProcess[str], part: str) -> None:
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if 'error:' in line]
-    assert line.startswith('error: ') and str(empty) in line
+    assert line.startswith('error: ') and part in line
     assert 'Traceback' not in result.stdout + result.stderr
+
+
+def test_train_that_stops_after_its_log_was_opened(
+    tmp_path: Path, voc_folder: Path, run_tool: Callable
+) -> None:
+    flags = options(voc_folder, 'train_dataloader.batch_size=5')
+    work_dir = tmp_path / 'runs' / 'first'
+    result = run_tool('train', VOC_FORMAT, '--work-dir', work_dir, *flags)
+    check_one_line(result, 'batch_size=5')
+    assert not work_dir.parent.exists()
+
+
+def test_evaluation_of_a_file_that_is_no_checkpoint(
+    tmp_path: Path, voc_folder: Path, run_tool: Callable
+) -> None:
+    notes, work_dir = tmp_path / 'notes.txt', tmp_path / 'work'
+    notes.write_text('no checkpoint')
+    flags = options(voc_folder)
+    result = run_tool('test', VOC_FORMAT, notes, '--work-dir', work_dir, *flags)
+    check_one_line(result, 'notes.txt: cannot be read as a checkpoint')
     assert not work_dir.exists()
 
 
@@ -165,6 +185,35 @@ def test_fewer_images_than_a_batch(fails: Fails, voc_folder: Path) -> None:
 def test_empty_list(fails: Fails, voc_folder: Path, split: str) -> None:
     write_split(voc_folder, split, [])
     assert f'{split}.txt' in fails('train', VOC_FORMAT, *options(voc_folder))
+
+
+def test_list_without_objects(fails: Fails, voc_folder: Path) -> None:
+    write_voc_image(voc_folder, 'image0', [])
+    write_split(voc_folder, 'trainval', ['image0'])
+    line = fails('train', VOC_FORMAT, *options(voc_folder))
+    assert 'trainval.txt: no image left of 1' in line
+
+
+def test_image_that_cannot_be_decoded(fails: Fails, voc_folder: Path) -> None:
+    write_split(voc_folder, 'trainval', ['image0', 'image1'])
+    (voc_folder / 'JPEGImages' / 'image1.jpg').write_text('no image')
+    assert 'image1.jpg' in fails('train', VOC_FORMAT, *options(voc_folder), started=True)
+
+
+class Faulty(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise FileNotFoundError('lost.jpg: no such image')
+
+
+def test_error_in_a_worker_process_is_one_line_as_well() -> None:
+    with pytest.raises(SystemExit) as exit_info, one_line_errors():
+        next(iter(DataLoader(Faulty(), num_workers=1)))
+    message = str(exit_info.value.code)
+    assert message.startswith('error: ') and message.endswith('lost.jpg: no such image')
+    assert 'Traceback' not in message and '\n' not in message
 
 
 @pytest.mark.parametrize(
