@@ -5,5 +5,27 @@ _base_ = [
     '_base_/schedules/small_cpu.py',
     '_base_/default_runtime.py',
 ]
-model = dict(bbox_head=dict(num_classes=6))
+model = dict(
+    backbone=dict(depth=11),
+    bbox_head=dict(
+        num_classes=6,
+        anchor_generator=dict(
+            input_size=128, min_sizes=[24, 40, 64, 88], max_sizes=[40, 64, 88, 112]
+        ),
+    ),
+)
+max_epochs = 24
+train_cfg = dict(max_epochs=max_epochs, val_interval=6)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        by_epoch=True,
+        eta_min_ratio=0.01,
+        convert_to_iter_based=True,
+    ),
+]
 randomness = dict(seed=0)

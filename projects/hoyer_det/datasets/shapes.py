@@ -18,10 +18,10 @@ SHAPE_CLASSES: tuple[str, ...] = ('circle', 'square', 'triangle', 'star', 'cross
 FORMAT_VERSION = 1  # raise whenever the same arguments would give other files
 STAMP = 'shapes.json'
 VAL_STRIDE = 8  # one in eight trainval images is for validation
-MAX_OBJECTS = 5
-SIDE_RANGE = (0.14, 0.45)  # longer side of the unclipped box, as a fraction of the image
+MAX_OBJECTS = 4
+SIDE_RANGE = (0.22, 0.55)  # longer side of the unclipped box, as a fraction of the image
 MIN_VISIBLE = 0.6  # part of a shape's area that neither the border nor another shape may hide
-MIN_CONTRAST = 80.0  # Euclidean RGB distance of a fill to what lies under it
+MIN_CONTRAST = 110.0  # Euclidean RGB distance of a fill to what lies under it
 RING_HOLE, STAR_INNER, CROSS_ARM = 0.55, 0.42, 0.32  # as a fraction of the outer radius or arm
 SUPERSAMPLE = 4
 JPEG_QUALITY = 92
@@ -42,7 +42,7 @@ def generate_shapes(
     root: str | Path,
     num_train: int = 480,
     num_test: int = 120,
-    image_size: int = 160,
+    image_size: int = 128,
     seed: int = 0,
 ) -> Path:
     """Write the sample data set below ``root``, or return at once if it is already there.
@@ -220,7 +220,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _render_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[ShapeObject]]:
-    """Draw one image, uint8 of shape (size, size, 3), with 1 to 5 shapes."""
+    """Draw one image, uint8 of shape (size, size, 3), with 1 to 4 shapes."""
     canvas = _draw_background(rng, size)
     fills: list[np.ndarray] = []
     drawn: list[tuple[str, np.ndarray, float]] = []  # class, coverage in the image, full area
@@ -347,10 +347,10 @@ def _draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     ramp = (x * math.cos(turn) + y * math.sin(turn) + 0.7)[..., None] / 1.4
     canvas = start + ramp * (end - start)
     for cells in (5, 20):  # coarse blotches and a finer grain
-        coarse = rng.normal(0, rng.uniform(0, 18), (cells, cells, 3))
+        coarse = rng.normal(0, rng.uniform(0, 10), (cells, cells, 3))
         canvas += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     canvas = canvas.astype(np.float32)
-    for kind, most in (('line', 6), ('arc', 5), ('speck', 14)):
+    for kind, most in (('line', 4), ('arc', 3), ('speck', 10)):
         for _ in range(int(rng.integers(0, most + 1))):
             colour = rng.uniform(0, 255, 3).tolist()
             width = int(rng.integers(1, 2 + size // 80))
