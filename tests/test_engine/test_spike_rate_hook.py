@@ -26,7 +26,7 @@ class TwoLayers(BaseModel):
         self.first = HoyerSpike(extremum='fixed')
         self.shared = HoyerSpike(extremum='fixed', threshold=0.5)
         for layer in (self.first, self.shared):
-            layer.num_batches_tracked.fill_(1)
+            layer.running_weight.fill_(layer.momentum)
             layer.running_extremum.fill_(layer.momentum)
 
     def forward(self, inputs, mode='tensor'):

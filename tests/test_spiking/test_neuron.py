@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hoyer_det.spiking import HoyerSpike, hoyer_extremum, hoyer_square, record_hoyer_squares
+from mmengine.model import ExponentialMovingAverage
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -44,7 +45,7 @@ def test_two_training_steps_and_evaluation_match_the_authors(case):
             layer.running_extremum, golden(case, f'{step}/running_extremum'), rtol=1e-6, atol=1e-7
         )
     # Infinitely many batches: the correction for the start is 1, as in the authors' code.
-    layer.num_batches_tracked.fill_(10**9)
+    layer.running_weight.fill_(1.0)
     spikes = layer.eval()(golden(case, 'eval/u'))
     assert torch.equal(spikes, golden(case, 'eval/spikes'))
 
@@ -135,7 +136,7 @@ def test_a_silent_channel_alone_keeps_its_average():
     u = torch.rand(2, 2, 3, 3) + 0.1
     u[:, 1] = -1
     layer(u)
-    assert layer.num_batches_tracked.tolist() == [1, 0]
+    assert layer.running_weight.tolist() == pytest.approx([0.1, 0])
     assert layer.running_extremum[0] > 0 == layer.running_extremum[1]
     with pytest.warns(UserWarning, match='before it has seen'):
         spikes = layer.eval()(torch.full((1, 2, 1, 1), 1.0))
@@ -145,7 +146,7 @@ def test_a_silent_channel_alone_keeps_its_average():
 def test_all_potentials_saturated_fire_when_saturated_are_excluded():
     layer = HoyerSpike(saturated='exclude')
     assert layer(torch.full((1, 1, 2, 2), 3.0)).eq(1).all()
-    assert layer.num_batches_tracked.item() == 0
+    assert layer.running_weight.item() == 0
 
 
 def test_nan_leaves_the_average_alone():
@@ -165,7 +166,7 @@ def test_untrained_evaluation_uses_the_batch_and_warns_once():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         layer(u)
-    assert layer.num_batches_tracked.item() == 0
+    assert layer.running_weight.item() == 0
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -232,3 +233,14 @@ def test_shapes_without_space():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=f'HoyerSpike: {message}'):
         HoyerSpike(**arguments)
+
+
+def test_an_exponential_average_of_the_model_keeps_the_firing_level():
+    torch.manual_seed(0)
+    layer = HoyerSpike(2, 'channel')
+    averaged = ExponentialMovingAverage(layer, momentum=0.5, update_buffers=True)
+    for _ in range(4):
+        layer(torch.rand(4, 2, 8, 8) + 0.1)
+        averaged.update_parameters(layer)
+    levels = [m.running_extremum / m.running_weight for m in (layer, averaged.module)]
+    torch.testing.assert_close(*levels, rtol=0.05, atol=0)

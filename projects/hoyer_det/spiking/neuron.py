@@ -29,9 +29,11 @@ class HoyerSpike(nn.Module):
 
     In training, :math:`E` is the batch's, and an exponential average follows it,
     ``running = (1 - momentum) * running + momentum * E``, starting from 0. In evaluation that average
-    is used, divided by ``1 - (1 - momentum)**n`` after ``n`` batches so that the start at 0 leaves no
-    trace. A layer (or channel) without a positive potential does not fire and leaves its average
-    alone. A layer evaluated before it saw any batch uses the batch's own extremum and warns once.
+    is used, divided by the weight of the batches in it, ``1 - (1 - momentum)**n`` after ``n`` batches,
+    so that the start at 0 leaves no trace. The weight is kept as a number of its own, so that the
+    quotient still holds when somebody averages buffers (an EMA of the model, several processes). A
+    layer (or channel) without a positive potential does not fire and leaves its average alone. A layer
+    evaluated before it saw any batch uses the batch's own extremum and warns once.
 
     Args:
         num_features: Number of channels C. Only ``extremum='channel'`` needs it; where it is not
@@ -53,7 +55,8 @@ class HoyerSpike(nn.Module):
     Attributes:
         threshold: The trainable clip threshold :math:`v`, a scalar parameter.
         running_extremum: Buffer of shape (1,), or (C,) for ``extremum='channel'``.
-        num_batches_tracked: Buffer of the same shape, the batches behind each average.
+        running_weight: Buffer of the same shape, the weight of the batches behind each average:
+            the same exponential average of the constant 1.
 
     Raises:
         ValueError: If an argument is out of its range, or the input has another number of channels.
@@ -101,7 +104,7 @@ class HoyerSpike(nn.Module):
         # 0 entries: channels not known yet; see `_set_channels`.
         entries = (num_features or 0) if extremum == 'channel' else 1
         self.register_buffer('running_extremum', torch.zeros(entries))
-        self.register_buffer('num_batches_tracked', torch.zeros(entries, dtype=torch.long))
+        self.register_buffer('running_weight', torch.zeros(entries))
         self._square_log: list[Tensor] | None = None
         self._nonfinite: Tensor | None = None
         self._warned = False
@@ -111,14 +114,14 @@ class HoyerSpike(nn.Module):
         channels = potential.size(1) if potential.dim() > 1 else 1
         if self.extremum == 'channel':
             self._set_channels(channels)
-        if not self.training and bool((self.num_batches_tracked > 0).all()):
+        if not self.training and bool((self.running_weight > 0).all()):
             return self._fire(potential, self._running_average())[0]
 
         with torch.no_grad():
             first, second, extremum, valid = self._sums(potential)
             if not self.training:
                 self._warn_untrained()
-                tracked = self.num_batches_tracked > 0
+                tracked = self.running_weight > 0
                 extremum = torch.where(tracked, self._running_average(), extremum)
             # Gradient checkpointing runs this forward pass a second time, inside the backward pass.
             elif torch._C._current_graph_task_id() == -1:
@@ -184,14 +187,13 @@ class HoyerSpike(nn.Module):
 
     def _running_average(self) -> Tensor:
         """Return the average of the extremum, corrected for its start at 0 (0/0 before any batch)."""
-        start = 1 - (1 - self.momentum) ** self.num_batches_tracked
-        return self.running_extremum / start
+        return self.running_extremum / self.running_weight
 
     def _track(self, extremum: Tensor, valid: Tensor) -> None:
         """Let the running average follow the extremum wherever there is one."""
-        moved = self.running_extremum.lerp(extremum.to(self.running_extremum.dtype), self.momentum)
-        self.running_extremum.copy_(torch.where(valid, moved, self.running_extremum))
-        self.num_batches_tracked.add_(valid)
+        weight = valid.to(self.running_weight.dtype) * self.momentum
+        self.running_extremum.lerp_(extremum.to(self.running_extremum.dtype), weight)
+        self.running_weight.lerp_(torch.ones_like(weight), weight)
 
     def _note_nonfinite(self, potential: Tensor) -> None:
         """Count, without waiting for the device, the inputs that held a NaN or an inf."""
@@ -220,7 +222,7 @@ class HoyerSpike(nn.Module):
         with torch.no_grad():
             # In place, so that whoever already holds the buffers (DDP, an EMA) keeps holding them.
             self.running_extremum.resize_(channels).zero_()
-            self.num_batches_tracked.resize_(channels).zero_()
+            self.running_weight.resize_(channels).zero_()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         stored = state_dict.get(f'{prefix}running_extremum')
