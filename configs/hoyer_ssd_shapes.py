@@ -14,7 +14,7 @@ model = dict(
         ),
     ),
 )
-max_epochs = 24
+max_epochs = 36
 train_cfg = dict(max_epochs=max_epochs, val_interval=6)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
@@ -27,5 +27,9 @@ param_scheduler = [
         eta_min_ratio=0.01,
         convert_to_iter_based=True,
     ),
+]
+# The average of the last hundred or so steps: single steps of a one-step network swing.
+custom_hooks = _base_.custom_hooks + [
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True)
 ]
 randomness = dict(seed=0)

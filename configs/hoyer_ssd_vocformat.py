@@ -6,4 +6,9 @@ _base_ = [
     '_base_/schedules/small_cpu.py',
     '_base_/default_runtime.py',
 ]
+model = dict(backbone=dict(depth=11))
+# The average of the last hundred or so steps: single steps of a one-step network swing.
+custom_hooks = _base_.custom_hooks + [
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True)
+]
 randomness = dict(seed=0)

@@ -2,9 +2,8 @@
 _base_ = '../hoyer_ssd_coco.py'
 act_cfg = dict(extremum='fixed')
 model = dict(backbone=dict(act_cfg=act_cfg), neck=dict(act_cfg=act_cfg))
+# Of the regularizer only its check for NaN and inf is left.
 custom_hooks = [
-    dict(type='NumClassCheckHook'),
-    dict(type='HoyerRegularizerHook', weight=0.0),  # only its check for NaN and inf
-    dict(type='SpikeRateHook'),
-    dict(type='SyncBuffersHook'),
+    dict(hook, weight=0.0) if hook['type'] == 'HoyerRegularizerHook' else hook
+    for hook in _base_.custom_hooks
 ]

@@ -1,4 +1,4 @@
-# SSD on a narrow spiking VGG16, four feature levels at 160 px: minutes of training on a CPU.
+# SSD on a narrow spiking VGG, four feature levels at 160 px: minutes of training on a CPU.
 _base_ = './hoyer_ssd300.py'
 model = dict(
     backbone=dict(width=0.25),

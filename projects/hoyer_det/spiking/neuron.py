@@ -31,15 +31,19 @@ class HoyerSpike(nn.Module):
     ``running = (1 - momentum) * running + momentum * E``, starting from 0. In evaluation that average
     is used, divided by the weight of the batches in it, ``1 - (1 - momentum)**n`` after ``n`` batches,
     so that the start at 0 leaves no trace. The weight is kept as a number of its own, so that the
-    quotient still holds when somebody averages buffers (an EMA of the model, several processes). A
-    layer (or channel) without a positive potential does not fire and leaves its average alone. A layer
-    evaluated before it saw any batch uses the batch's own extremum and warns once.
+    quotient still holds when somebody averages buffers (an EMA of the model, several processes).
+
+    A layer (or channel) without a positive potential does not fire and leaves its average alone; a
+    channel that never had one fires at the clip threshold. A layer evaluated before it saw any batch
+    (also in ``frozen_stages`` without a checkpoint) uses the batch's own extremum and warns once.
 
     Args:
         num_features: Number of channels C. Only ``extremum='channel'`` needs it; where it is not
-            known beforehand (an ``act_cfg``), the first batch or checkpoint tells.
+            known beforehand (an ``act_cfg``), the first batch or checkpoint tells; a copy made before
+            that, as ``EMAHook`` makes one, does not learn it, so name the number there.
         extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper, section 3.1).
-            ``'channel'``: one per channel, over N and space (the authors' ImageNet VGG16 recipe).
+            ``'channel'``: one per channel, dimension 1, over N and space (the authors' ImageNet VGG16
+            recipe); not for token layouts (N, L, C).
             ``'fixed'``: :math:`E = 1`, the neuron fires at the clip threshold itself; with it the
             layer is a plain 1-bit activation (the paper's ablation).
         threshold: Initial clip threshold :math:`v`, in the units of the potential; not 0.
@@ -108,21 +112,20 @@ class HoyerSpike(nn.Module):
         self._square_log: list[Tensor] | None = None
         self._nonfinite: Tensor | None = None
         self._warned = False
+        self._trained = False
 
     def forward(self, potential: Tensor) -> Tensor:
         """Turn membrane potentials (N, C, ...) into spikes of the same shape and type."""
         channels = potential.size(1) if potential.dim() > 1 else 1
         if self.extremum == 'channel':
             self._set_channels(channels)
-        if not self.training and bool((self.running_weight > 0).all()):
+        if not self.training and self._has_average():
             return self._fire(potential, self._running_average())[0]
 
         with torch.no_grad():
             first, second, extremum, valid = self._sums(potential)
             if not self.training:
                 self._warn_untrained()
-                tracked = self.running_weight > 0
-                extremum = torch.where(tracked, self._running_average(), extremum)
             # Gradient checkpointing runs this forward pass a second time, inside the backward pass.
             elif torch._C._current_graph_task_id() == -1:
                 self._track(extremum, valid)
@@ -185,9 +188,19 @@ class HoyerSpike(nn.Module):
             self.surrogate_height,
         )
 
+    def _has_average(self) -> bool:
+        """Tell whether any batch was tracked; the device is asked until the answer is yes."""
+        if not self._trained:
+            self._trained = bool((self.running_weight > 0).any())
+        return self._trained
+
     def _running_average(self) -> Tensor:
-        """Return the average of the extremum, corrected for its start at 0 (0/0 before any batch)."""
-        return self.running_extremum / self.running_weight
+        """Return the average of the extremum, corrected for its start at 0.
+
+        A channel that never had a positive potential has none: it fires at the clip threshold.
+        """
+        average = self.running_extremum / self.running_weight
+        return torch.where(self.running_weight > 0, average, 1.0)
 
     def _track(self, extremum: Tensor, valid: Tensor) -> None:
         """Let the running average follow the extremum wherever there is one."""
@@ -220,7 +233,7 @@ class HoyerSpike(nn.Module):
                 '(num_features)'
             )
         with torch.no_grad():
-            # In place, so that whoever already holds the buffers (DDP, an EMA) keeps holding them.
+            # In place, so that whoever already holds the buffers, such as DDP, keeps holding them.
             self.running_extremum.resize_(channels).zero_()
             self.running_weight.resize_(channels).zero_()
 
@@ -228,6 +241,7 @@ class HoyerSpike(nn.Module):
         stored = state_dict.get(f'{prefix}running_extremum')
         if self.extremum == 'channel' and stored is not None and not self.running_extremum.numel():
             self._set_channels(stored.numel())
+        self._trained = False
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
