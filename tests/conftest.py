@@ -1,5 +1,6 @@
 """Miniature data sets in the layouts that the suite reads."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 
 REPOSITORY = Path(__file__).parents[1]
+
+_scopes = itertools.count()
 
 
 def voc_object(
@@ -82,3 +86,9 @@ def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope() -> None:
+    """A Runner of an earlier test leaves its registry scope behind; begin with MMDetection's."""
+    DefaultScope.get_instance(f'test-{next(_scopes)}', scope_name='mmdet')

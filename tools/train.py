@@ -13,6 +13,7 @@ from hoyer_det.cli import (
 from hoyer_det.config import check_data, load_config
 from hoyer_det.engine.checkpoint import check_checkpoint
 from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
 
@@ -41,6 +42,8 @@ def build_runner(args: argparse.Namespace) -> Runner:
     set_up_work_dir(cfg, args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError('--amp: MMEngine has no mixed precision on a CPU; leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -64,6 +67,7 @@ def build_runner(args: argparse.Namespace) -> Runner:
                 f'{cfg.train_dataloader.batch_size}; make it smaller'
             )
         _ = runner.val_loop  # is built when first asked for, and reads the data set
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
 
 

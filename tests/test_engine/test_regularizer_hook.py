@@ -27,7 +27,7 @@ WEIGHT = 1e-3
 @contextmanager
 def listening(model: nn.Module, weight: float = WEIGHT):
     """The hook at work on a model, without a training loop."""
-    runner = SimpleNamespace(model=model)
+    runner = SimpleNamespace(model=model, hooks=[])
     hook = HoyerRegularizerHook(weight)
     hook.before_train(runner)
     yield hook

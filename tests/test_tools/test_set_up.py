@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +39,15 @@ class Machine:
                 machine.created.append(self.kwargs)
 
         monkeypatch.setattr(module.venv, 'EnvBuilder', Builder)
-        self.working['import hoyer_det'] = ''
+        self.working |= {'import hoyer_det': '', 'import cv2': ''}
+        self.shared: list[bool] = []
+        create = module.create
+
+        def remember(folder: Path, python: Path, share: bool) -> None:
+            self.shared.append(share)
+            create(folder, python, share=False)
+
+        monkeypatch.setattr(module, 'create', remember)
 
     @property
     def installed(self) -> list[str]:
@@ -93,7 +102,7 @@ def test_fingerprint_follows_the_content(
 def test_set_up_installs_once(tmp_path: Path, set_up: ModuleType, machine: Machine) -> None:
     folder = tmp_path / 'env'
     set_up.set_up(folder, dev=False)
-    assert machine.created == [dict(with_pip=True, system_site_packages=False)]
+    assert machine.created == [dict(with_pip=True)] and machine.shared == [False]
     assert {'torch', 'mmcv-lite', 'mmdet'} <= names(machine.installed)
     assert machine.commands[-1][-2:] == ('--editable', REPOSITORY)
     machine.commands.clear()
@@ -128,9 +137,71 @@ def test_set_up_keeps_a_working_torch_and_a_compiled_mmcv(
 ) -> None:
     machine.working |= {set_up.TORCH_PROBE: '2.9.1 0.24.1', set_up.MMCV_PROBE: '2.1.0'}
     set_up.set_up(tmp_path / 'env', dev=False)
-    assert machine.created == [dict(with_pip=True, system_site_packages=True)]
+    assert machine.created == [dict(with_pip=True)] and machine.shared == [True]
+    assert '--no-deps' in machine.commands[-1]  # else setup.cfg could ask for another torch
     assert not {'torch', 'torchvision', 'mmcv-lite'} & names(machine.installed)
     assert {'mmdet', 'mmengine'} <= names(machine.installed)
+
+
+@pytest.mark.parametrize(
+    ('probe', 'found'), [('TORCH_PROBE', '1.13.1 0.14'), ('MMCV_PROBE', '1.7.2')]
+)
+def test_what_works_but_is_too_old_is_named(
+    probe: str, found: str, tmp_path: Path, set_up: ModuleType, machine: Machine
+) -> None:
+    machine.working[getattr(set_up, probe)] = found
+    with pytest.raises(SystemExit, match=f'error: .*{found.split()[0]}.* needs 2') as exit_info:
+        set_up.set_up(tmp_path / 'env', dev=False)
+    assert '\n' not in exit_info.value.code and not machine.commands
+
+
+def test_tests_environment_serves_the_demo_too(
+    tmp_path: Path, set_up: ModuleType, machine: Machine
+) -> None:
+    set_up.set_up(tmp_path / 'env', dev=True)
+    machine.commands.clear()
+    set_up.set_up(tmp_path / 'env', dev=False)
+    assert not machine.commands
+
+
+def test_opencv_without_windows_where_libgl_is_missing(
+    tmp_path: Path, set_up: ModuleType, machine: Machine
+) -> None:
+    del machine.working['import cv2']
+    set_up.set_up(tmp_path / 'env', dev=False)
+    assert any(str(part).startswith('opencv-python-headless==') for part in machine.commands[-1])
+
+
+def test_packages_of_a_surrounding_environment_are_seen(tmp_path: Path) -> None:
+    outer = tmp_path / 'outer'
+    venv.EnvBuilder(with_pip=False).create(outer)
+    (next(outer.glob('lib/python*/site-packages')) / 'own_torch.py').write_text('here = True')
+    script = REPOSITORY / 'tools' / 'set_up.py'
+    inner = tmp_path / 'inner'
+    python = inner / 'bin' / 'python'
+    code = (
+        f'import sys, pathlib; sys.path.insert(0, {str(script.parent)!r}); import set_up; '
+        f'set_up.create(pathlib.Path({str(inner)!r}), pathlib.Path({str(python)!r}), share=True)'
+    )
+    subprocess.run([outer / 'bin' / 'python', '-c', code], check=True)
+    assert subprocess.run([python, '-c', 'import own_torch, pip']).returncode == 0
+
+
+def test_a_failed_creation_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_up: ModuleType
+) -> None:
+    class Broken:
+        def __init__(self, **kwargs: bool) -> None:
+            pass
+
+        def create(self, folder: Path) -> None:
+            (folder / 'bin').mkdir(parents=True)
+            raise subprocess.CalledProcessError(1, 'ensurepip')
+
+    monkeypatch.setattr(set_up.venv, 'EnvBuilder', Broken)
+    with pytest.raises(SystemExit, match='error: .*python3-venv'):
+        set_up.create(tmp_path / 'env', tmp_path / 'env/bin/python', share=False)
+    assert not (tmp_path / 'env').exists()
 
 
 @pytest.mark.parametrize('version', [(3, 9, 18), (3, 13, 0)])

@@ -27,7 +27,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    drop_last=True,  # batch norm over the 1x1 map of the last level needs two images
+    drop_last=True,  # batch norm and extremum of a left-over single image would say little
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,

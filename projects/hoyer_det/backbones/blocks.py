@@ -131,6 +131,3 @@ def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[
             f'got {indices}'
         )
     return indices
-
-
-Features = tuple[Tensor, ...]

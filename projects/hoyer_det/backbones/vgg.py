@@ -41,7 +41,7 @@ class HoyerVGG(BaseModule):
         ssd_tail: Whether to build the SSD tail described above.
         ceil_mode: Rounding of the 2x2 pooling; SSD300 needs True for its 38x38 map.
         frozen_stages: Number of leading stages that are not trained (norm and neuron in evaluation
-            mode, no gradients); -1 for none.
+            mode, no gradients); -1 for none. Frozen neurons need a checkpoint to fire by.
         norm_eval: Whether batch norm stays in evaluation mode during training.
         with_cp: Whether to trade time for memory by (non-reentrant) gradient checkpointing, one
             segment per stage.
@@ -105,9 +105,10 @@ class HoyerVGG(BaseModule):
 
         cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
         channels = [round(c * width) for c in _STAGE_CHANNELS]
-        strides = [2, 4, 8, 16, 32]
+        strides = [2, 4, 8, 8, 16, 16] if ssd_tail else [2, 4, 8, 16, 32]
         self.stages = nn.ModuleList()
-        for index, convs in enumerate(_STAGE_CONVS[depth]):
+        # Nothing behind the last feature map: weights without gradient stop DistributedDataParallel.
+        for index, convs in enumerate(_STAGE_CONVS[depth][: self.out_indices[-1] + 1]):
             pool = self._pool(index, ceil_mode)
             blocks = [
                 SpikingConvBlock(
@@ -122,12 +123,12 @@ class HoyerVGG(BaseModule):
             ]
             self.stages.append(nn.Sequential(*blocks))
             in_channels = channels[index]
-        if ssd_tail:
+        if ssd_tail and self.out_indices[-1] == 5:
             channels.append(round(_TAIL_CHANNELS * width))
-            strides = [2, 4, 8, 8, 16, 16]
             fc6 = SpikingConvBlock(in_channels, channels[5], 3, padding=6, dilation=6, **cfgs)
             fc7 = SpikingConvBlock(channels[5], channels[5], 1, **cfgs)
             self.stages.append(nn.Sequential(fc6, fc7))
+        if ssd_tail:
             self.pool4 = nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(strides[i] for i in self.out_indices)
@@ -151,8 +152,6 @@ class HoyerVGG(BaseModule):
                 x = stage(x)
             if index in self.out_indices:
                 outs.append(x)
-            if index == self.out_indices[-1]:
-                break
             if self.ssd_tail and index == 3:
                 x = self.pool4(x)
         return tuple(outs)

@@ -92,6 +92,11 @@ class VOCFormatDataset(XMLDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read the split and leave out boxes of zero area."""
+        if not self.ann_file:
+            raise ValueError(
+                'VOCFormatDataset: no ann_file; load the config with hoyer_det.config.load_config, as '
+                'tools/train.py does, or set it to ImageSets/Main/<split>.txt'
+            )
         if not Path(self.ann_file).is_file():
             raise FileNotFoundError(f'{self.ann_file}: this list of images does not exist')
         self._degenerate: list[str] = []

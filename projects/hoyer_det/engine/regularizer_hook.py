@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -22,18 +22,19 @@ class HoyerRegularizerHook(Hook):
     with the Hoyer square :math:`H_l` of each ``HoyerSpike`` layer in training mode (arXiv 2212.10170,
     equation 6). The hook listens to the forward call of the model in ``mode='loss'``, so it works with
     every detector class, and scaling of the loss (AMP, gradient accumulation) covers the term like any
-    other. At each log interval it also checks that no layer was fed NaN or inf.
+    other. At each log interval, and before an epoch's checkpoint, it also checks that no layer was fed
+    NaN or inf.
 
     Args:
         weight: Weight of the sum; 1e-8 in the paper's classifiers, 1e-9 in its authors' detector. With
             0 only the check for NaN and inf remains.
-        check_interval: Iterations between two such checks.
+        check_interval: Iterations between two such checks; that of the ``LoggerHook`` by default.
 
     Raises:
         ValueError: If the weight is negative, or the model has no ``HoyerSpike``.
     """
 
-    def __init__(self, weight: float = 1e-8, check_interval: int = 50) -> None:
+    def __init__(self, weight: float = 1e-8, check_interval: int | None = None) -> None:
         if not weight >= 0:
             raise ValueError(f'HoyerRegularizerHook: weight must be 0 or more, got {weight}')
         self.weight = weight
@@ -50,6 +51,9 @@ class HoyerRegularizerHook(Hook):
                 "Use a spiking backbone or act_cfg=dict(type='HoyerSpike'), or remove the hook from "
                 'custom_hooks'
             )
+        if self.check_interval is None:
+            intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+            self.check_interval = min(intervals, default=50)
         if self.weight > 0:
             self._handles = [
                 model.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -65,6 +69,10 @@ class HoyerRegularizerHook(Hook):
         """Look for NaN and inf at the log interval."""
         if self.every_n_train_iters(runner, self.check_interval) or self.is_last_train_iter(runner):
             check_potentials(self._detector(runner))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look for NaN and inf before a checkpoint of them replaces a good one."""
+        check_potentials(self._detector(runner))
 
     @staticmethod
     def _detector(runner: Runner) -> nn.Module:

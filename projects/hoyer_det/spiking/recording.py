@@ -52,8 +52,9 @@ def check_potentials(model: nn.Module) -> None:
     Waits once for the device, so call it at log intervals rather than at every step.
 
     Raises:
-        FloatingPointError: Names the layer where it began: the one that saw them most often, and of
-            several such layers the first.
+        FloatingPointError: Names the layer that saw them most often, and of several such layers the
+            first. Where all layers saw them equally often, the loss or the optimizer's step is the
+            more likely origin, and the message says so.
     """
     layers = spiking_layers(model)
     seen = {name: layer._nonfinite for name, layer in layers.items()}
@@ -62,12 +63,16 @@ def check_potentials(model: nn.Module) -> None:
     seen = {name: count for name, count in seen.items() if count is not None}
     if not seen:
         return
-    counts = torch.stack([count.to('cpu', non_blocking=False) for count in seen.values()])
-    if counts.any():
-        # An optimizer step carries a NaN into layers before its origin, but a batch later.
-        name = list(seen)[int(counts.argmax())]
-        raise FloatingPointError(
-            f'{name} (HoyerSpike) received NaN or inf as membrane potential; {int((counts > 0).sum())} of '
-            f'{len(layers)} layers did. Lower the learning rate, clip gradients, or train in '
-            'float32 or bfloat16 instead of float16'
-        )
+    counts = torch.stack(list(seen.values())).cpu()
+    if not counts.any():
+        return
+    # An optimizer step carries a NaN into layers before its origin, but a batch later.
+    name = list(seen)[int(counts.argmax())]
+    everywhere = len(layers) > 1 and bool((counts == counts[0]).all())
+    raise FloatingPointError(
+        f'{name} (HoyerSpike) received NaN or inf as membrane potential; '
+        f'{int((counts > 0).sum())} of {len(layers)} layers did'
+        + (', equally often: it may have begun in the loss or the optimizer' if everywhere else '')
+        + '. Lower the learning rate, clip gradients, or train in float32 or bfloat16 instead of '
+        'float16'
+    )
