@@ -5,7 +5,7 @@ import itertools
 
 import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
 from hoyer_det.analysis import ENERGY_45NM, count_operations, energy
-from hoyer_det.cli import add_common_arguments, one_line_errors, set_up_work_dir
+from hoyer_det.cli import add_config_options, one_line_errors
 from hoyer_det.config import check_data, load_config
 from hoyer_det.engine.checkpoint import check_checkpoint
 from mmdet.apis import init_detector
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--images', type=int, default=32, help='number of test images (32)')
-    add_common_arguments(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -29,15 +29,14 @@ def main() -> None:
         if args.images < 1:
             raise ValueError(f'--images {args.images}: must be at least 1')
         cfg = load_config(args.config, args.cfg_options)
-        set_up_work_dir(cfg, args)
         check_data(cfg, ('test_dataloader',))
         check_checkpoint(cfg, args.checkpoint)
         model = init_detector(cfg, args.checkpoint, palette='random', device='cpu')
         cfg.test_dataloader.update(batch_size=1, num_workers=0, persistent_workers=False)
         loader = Runner.build_dataloader(cfg.test_dataloader)
-    batches = itertools.islice(loader, args.images)
-    images = (model.data_preprocessor(batch)['inputs'] for batch in batches)
-    layers = count_operations(model, lambda x: model(x, mode='tensor'), images)
+        batches = itertools.islice(loader, args.images)
+        images = (model.data_preprocessor(batch)['inputs'] for batch in batches)
+        layers = count_operations(model, lambda x: model(x, mode='tensor'), images)
 
     width = max(len(layer.name) for layer in layers)
     print(f'{"layer":<{width}}  {"dense MMAC":>10}  {"active":>7}  input')

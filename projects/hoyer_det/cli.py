@@ -83,15 +83,20 @@ class _OptionAction(DictAction):
                 options[key] = value
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that MMDetection's own train and test scripts share."""
-    parser.add_argument('--work-dir', help='folder of logs, checkpoints and pictures')
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that overrides settings of the config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=_OptionAction,
         help='override settings of the config, key=value; data_root=FOLDER moves the whole data set',
     )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that MMDetection's own train and test scripts share."""
+    parser.add_argument('--work-dir', help='folder of logs, checkpoints and pictures')
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

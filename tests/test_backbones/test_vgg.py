@@ -291,3 +291,13 @@ def test_spread_biases_reach_spiking_norms_alone_and_survive_initialisation():
     twin = HoyerVGG(11, width=0.25, bias_spread=0.5, act_cfg=dict(type='ReLU'))
     twin.init_weights()
     assert all(m.bias.eq(0).all() for m in twin.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize('options', [dict(), dict(ssd_tail=True)])
+@pytest.mark.parametrize('out_indices', [(0,), (0, 1), (3,)])
+def test_every_weight_of_a_short_network_gets_a_gradient(options, out_indices):
+    # DistributedDataParallel stops at a weight without one.
+    net = HoyerVGG(11, width=0.125, out_indices=out_indices, **options)
+    assert len(net.stages) == out_indices[-1] + 1
+    sum(out.sum() for out in net(torch.rand(2, 3, 64, 64))).backward()
+    assert all(p.grad is not None for p in net.parameters())

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hoyer_det.backbones import vgg
 from hoyer_det.engine import HoyerRegularizerHook
-from hoyer_det.spiking import spiking_layers
+from hoyer_det.spiking import check_potentials, spiking_layers
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.hooks import Hook, SyncBuffersHook
+from mmengine.hooks import Hook, LoggerHook, SyncBuffersHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
@@ -320,6 +320,29 @@ def test_nan_is_named_at_the_next_check(tmp_path, interval, iters, noticed):
         train(model, hooks, tmp_path, iters)
     assert len(watch.logs) == noticed
     assert 'loss_hoyer' not in watch.logs[0]
+
+
+def test_check_follows_the_log_interval_and_the_epochs():
+    model = build_ssd()
+    loggers = [LoggerHook(interval=7), LoggerHook(interval=5)]
+    hook = HoyerRegularizerHook(WEIGHT)
+    runner = SimpleNamespace(model=model, hooks=loggers)
+    hook.before_train(runner)
+    assert hook.check_interval == 5
+    # Before a checkpoint is written, whatever the interval.
+    spiking_layers(model)['backbone.stages.2.0.act'](torch.full((1, 32, 2, 2), float('nan')))
+    with pytest.raises(FloatingPointError, match=r'^backbone\.stages\.2\.0\.act'):
+        hook.after_train_epoch(runner)
+    hook.after_train_epoch(runner)  # what was reported is forgotten
+    hook.after_train(runner)
+
+
+def test_nan_in_every_layer_points_to_loss_and_optimizer():
+    model = build_ssd()
+    for layer in spiking_layers(model).values():
+        layer(torch.full((1, layer.num_features, 2, 2), float('nan')))
+    with pytest.raises(FloatingPointError, match='12 of 12 layers did, equally often: .* the loss'):
+        check_potentials(model)
 
 
 def test_inf_is_named_although_the_loss_stays_finite(tmp_path):

@@ -62,3 +62,19 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
     metrics = json.loads(max(work_dir.glob('*/[0-9]*.json')).read_text())
     for key in ('pascal_voc/mAP', 'coco/bbox_mAP', 'coco/bbox_mAP_50'):
         assert metrics[key] == pytest.approx(validated[key], abs=1e-6)
+
+    counted = run_tool(
+        *('analyze', CONFIG, work_dir / 'epoch_1.pth', '--images', 2),
+        *('--cfg-options', f'data_root={data}'),
+    )
+    assert counted.returncode == 0, counted.stderr
+    *layers, total = counted.stdout.splitlines()[-27:]
+    assert total.startswith('2 images: ')
+    real = [line.split()[0] for line in layers if line.endswith('real')]
+    assert real == ['backbone.stages.0.0.conv']
+    assert sum(line.endswith('0/1') for line in layers) == 21
+
+
+def test_analyze_wants_an_image(tmp_path: Path, run_tool: Callable) -> None:
+    failed = run_tool('analyze', CONFIG, tmp_path / 'none.pth', '--images', 0)
+    assert failed.returncode == 1 and failed.stderr == 'error: --images 0: must be at least 1\n'

@@ -225,11 +225,17 @@ def test_error_in_a_worker_process_is_one_line_as_well() -> None:
         ('model.backbone.type=HoyerVVG', 'HoyerVVG'),
         ('train_dataloader.dataset.type=NoSuchDataset', 'NoSuchDataset'),
         ('model.backbone.depth=12', 'depth must be one of'),
+        ('optim_wrapper.optimizer.lrr=1', 'lrr'),
         ('no_equals_sign', 'no_equals_sign'),
     ],
 )
 def test_wrong_option(fails: Fails, voc_folder: Path, option: str, named: str) -> None:
     assert named in fails('train', VOC_FORMAT, *options(voc_folder, option))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision works on a GPU')
+def test_mixed_precision_without_a_gpu(fails: Fails, voc_folder: Path) -> None:
+    assert '--amp' in fails('train', VOC_FORMAT, '--amp', *options(voc_folder))
 
 
 def test_auto_scale_lr_without_base(fails: Fails, voc_folder: Path, tmp_path: Path) -> None:
