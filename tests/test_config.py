@@ -14,7 +14,7 @@ from torch import nn
 
 CONFIGS = REPOSITORY / 'configs'
 MAIN = sorted(path.name for path in CONFIGS.glob('*.py'))
-TWINS = sorted(path.name for path in CONFIGS.glob('twins/*.py'))
+TWINS = sorted(p.name for kind in ('relu', 'onebit') for p in CONFIGS.glob(f'twins/{kind}_*.py'))
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
 NUM_CLASSES = {'coco': 80, 'voc': 20, 'shapes': 6, 'vocformat': 3}
 
