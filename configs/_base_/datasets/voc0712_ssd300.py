@@ -1,34 +1,7 @@
 # Pascal VOC: trained on 07+12 trainval, evaluated on 07 test, with the augmentation of SSD300.
+_base_ = '../pipelines/ssd300.py'
 dataset_type = 'VOCDataset'
 data_root = 'data/VOCdevkit/'
-input_size = 300
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Expand', mean=[123.675, 116.28, 103.53], to_rgb=True, ratio_range=(1, 4)),
-    dict(type='MinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='PhotoMetricDistortion',
-        brightness_delta=32,
-        contrast_range=(0.5, 1.5),
-        saturation_range=(0.5, 1.5),
-        hue_delta=18,
-    ),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    # after Resize, so that the boxes of the ground truth keep the size of the original image
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
-    ),
-]
-
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -49,7 +22,7 @@ train_dataloader = dict(
                     ann_file='VOC2007/ImageSets/Main/trainval.txt',
                     data_prefix=dict(sub_data_root='VOC2007/'),
                     filter_cfg=dict(filter_empty_gt=True, min_size=32),
-                    pipeline=train_pipeline,
+                    pipeline={{_base_.train_pipeline}},
                 ),
                 dict(
                     type=dataset_type,
@@ -57,7 +30,7 @@ train_dataloader = dict(
                     ann_file='VOC2012/ImageSets/Main/trainval.txt',
                     data_prefix=dict(sub_data_root='VOC2012/'),
                     filter_cfg=dict(filter_empty_gt=True, min_size=32),
-                    pipeline=train_pipeline,
+                    pipeline={{_base_.train_pipeline}},
                 ),
             ],
         ),
@@ -74,7 +47,7 @@ val_dataloader = dict(
         ann_file='VOC2007/ImageSets/Main/test.txt',
         data_prefix=dict(sub_data_root='VOC2007/'),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline={{_base_.test_pipeline}},
     ),
 )
 test_dataloader = val_dataloader
