@@ -14,7 +14,7 @@ model = dict(
         ),
     ),
 )
-max_epochs = 36
+max_epochs = 24
 train_cfg = dict(max_epochs=max_epochs, val_interval=6)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
