@@ -30,7 +30,11 @@ def check_checkpoint(cfg: Config, path: str) -> None:
     try:
         checkpoint = _load_checkpoint(path, map_location='cpu')
     except Exception as error:
-        raise ValueError(f'{path}: cannot be read as a checkpoint ({error})') from error
+        # The error itself is long and recommends to turn the protection off.
+        raise ValueError(
+            f'{path}: cannot be read as a checkpoint ({type(error).__name__}); it must be a file of '
+            'torch.save that holds weights and plain data alone'
+        ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     weights = checkpoint.get('state_dict', checkpoint)
