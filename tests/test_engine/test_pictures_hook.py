@@ -78,7 +78,7 @@ def test_the_first_images_are_drawn_once_each(tmp_path, samples, task):
 @pytest.mark.parametrize('score_thr', [0.3, 0.6])
 def test_truth_is_left_and_confident_detections_are_right(tmp_path, samples, score_thr):
     folder = tmp_path / 'out'
-    evaluate(make_hook(folder, num_images=1, score_thr=score_thr), samples)
+    evaluate(make_hook(folder, num_images=1, score_thr=score_thr, min_side=0), samples)
     (path,) = folder.rglob('vis_image/*.png')
     picture = cv2.imread(str(path)).astype(int)
     assert picture.shape == (HEIGHT, 2 * WIDTH, 3)
@@ -87,6 +87,20 @@ def test_truth_is_left_and_confident_detections_are_right(tmp_path, samples, sco
         bool((abs(picture[:, start : start + 30] - 128) > 20).any()) for start in (0, 30, 60, 90)
     ]
     assert drawn == [True, False, False, score_thr < 0.5]
+
+
+def test_small_images_are_enlarged_with_their_boxes(tmp_path, samples):
+    folder = tmp_path / 'out'
+    evaluate(make_hook(folder, num_images=1, min_side=10 * WIDTH), samples)
+    (path,) = folder.rglob('vis_image/*.png')
+    picture = cv2.imread(str(path)).astype(int)
+    assert picture.shape == (10 * HEIGHT, 20 * WIDTH, 3)
+    drawn = (abs(picture - 128) > 20).any(2)
+    # The detection of 15 x 30 pixels at (40, 5), ten times as large on the right half.
+    rows, columns = np.where(drawn[:, 10 * WIDTH :])
+    corners = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+    assert np.abs(corners - [400, 50, 550, 350]).max() < 12
+    assert samples[0].pred_instances.bboxes[0, 0] == 40  # what is evaluated is left alone
 
 
 def test_no_pictures_when_none_are_wanted(tmp_path, samples):

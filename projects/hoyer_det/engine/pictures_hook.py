@@ -1,5 +1,6 @@
 """Draws detections beside the ground truth after evaluation."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,12 +24,17 @@ class DetectionPicturesHook(DetVisualizationHook):
     Args:
         num_images: How many images are drawn; 0 for none.
         score_thr: Least score of a drawn detection.
+        min_side: Smaller images are enlarged until their longer side has this many pixels, so that the
+            labels can be read and do not cover them.
         **kwargs: Arguments of ``DetVisualizationHook``.
     """
 
-    def __init__(self, num_images: int = 8, score_thr: float = 0.3, **kwargs) -> None:
+    def __init__(
+        self, num_images: int = 8, score_thr: float = 0.3, min_side: int = 400, **kwargs
+    ) -> None:
         super().__init__(score_thr=score_thr, **kwargs)
         self.num_images = num_images
+        self.min_side = min_side
         self._drawn = 0
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -67,6 +73,12 @@ class DetectionPicturesHook(DetVisualizationHook):
             image = mmcv.imfrombytes(
                 get(sample.img_path, backend_args=self.backend_args), channel_order='rgb'
             )
+            scale = self.min_side / max(image.shape[:2])
+            if scale > 1:
+                image = mmcv.imrescale(image, scale)
+                sample = copy.deepcopy(sample)
+                for boxes in (sample.gt_instances, sample.pred_instances):
+                    boxes.bboxes = boxes.bboxes * scale
             self._visualizer.add_datasample(
                 f'{prefix}_{Path(sample.img_path).stem}',
                 image,
