@@ -1,6 +1,7 @@
 """The set-up script without an installation, and the commands that the Makefile runs."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -245,8 +246,14 @@ def test_a_failing_command_ends_in_one_line(set_up: ModuleType) -> None:
     ],
 )
 def test_make_runs_the_commands_of_the_readme(target: str, commands: list[str]) -> None:
+    # A make that runs these tests hands its own variables down, such as VENV.
+    env = {key: os.environ[key] for key in ('PATH', 'HOME') if key in os.environ}
     result = subprocess.run(
-        ['make', '-n', target, 'PYTHON=python3'], cwd=REPOSITORY, capture_output=True, text=True
+        ['make', '-n', target, 'PYTHON=python3'],
+        cwd=REPOSITORY,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     lines = [line.strip() for line in result.stdout.splitlines()]
