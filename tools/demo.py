@@ -9,7 +9,7 @@ from pathlib import Path
 CONFIG = 'configs/hoyer_ssd_shapes.py'
 WORK_DIR = Path('work_dirs/demo')
 # glibc hands freed tensors back to the system and faults them in again at every step; keeping them
-# makes a training step on a CPU about a quarter shorter. Other systems ignore the variables.
+# makes a training step on a CPU shorter. Other systems ignore the variables.
 KEEP_MEMORY = dict(
     MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='4000000000', MALLOC_TOP_PAD_='200000000'
 )

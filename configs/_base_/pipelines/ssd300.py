@@ -1,4 +1,4 @@
-# The augmentation of SSD (arXiv 1512.02325, section 2.2).
+# The augmentation of SSD (arXiv 1512.02325).
 input_size = 300
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -27,7 +27,7 @@ class HoyerVGG(BaseModule):
     stage, before batch norm and spike).
 
     Stage ``i`` (0 to 4) ends with its pooling, so its feature map has stride ``2**(i + 1)``. With
-    ``ssd_tail`` the network is the one of SSD (Liu et al., arXiv 1512.02325, section 2.1): stage 3
+    ``ssd_tail`` the network is the one of SSD (Liu et al., arXiv 1512.02325): stage 3
     hands out conv4_3 at stride 8 and its spikes are pooled afterwards (the maximum of spikes is a
     spike), the pooling of stage 4 becomes 3x3 with stride 1, and a sixth stage follows with fc6
     (3x3, dilation 6) and fc7 (1x1) as convolutions, stride 16.

@@ -19,8 +19,8 @@ class HoyerRegularizerHook(Hook):
 
     .. math:: L = L_\mathrm{det} + \mathrm{weight} \cdot \textstyle\sum_l H_l
 
-    with the Hoyer square :math:`H_l` of each ``HoyerSpike`` layer in training mode (arXiv 2212.10170,
-    equation 6). The hook listens to the forward call of the model in ``mode='loss'``, so it works with
+    with the Hoyer square :math:`H_l` of each ``HoyerSpike`` layer in training mode (arXiv
+    2212.10170). The hook listens to the forward call of the model in ``mode='loss'``, so it works with
     every detector class, and scaling of the loss (AMP, gradient accumulation) covers the term like any
     other. At each log interval, and before an epoch's checkpoint, it also checks that no layer was fed
     NaN or inf.

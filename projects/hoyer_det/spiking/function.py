@@ -12,7 +12,7 @@ from .hoyer import accumulation_dtype
 class SpikeFunction(torch.autograd.Function):
     r"""Fire where the membrane potential reaches a level; hand back the Hoyer square beside it.
 
-    With :math:`z = u / |v|` and :math:`c = \mathrm{clip}(z, 0, 1)` (arXiv 2212.10170, section 3):
+    With :math:`z = u / |v|` and :math:`c = \mathrm{clip}(z, 0, 1)` (arXiv 2212.10170):
 
     .. math::
         o = [u \ge \mathrm{level}], \qquad H = (\textstyle\sum c)^2 / \sum c^2

@@ -30,8 +30,8 @@ def hoyer_square(x: Tensor, dim: Dims = None) -> Tensor:
     r"""Hoyer square :math:`H(x) = (\sum_i |x_i|)^2 / \sum_i x_i^2`, a differentiable count of non-zeros.
 
     It lies between 1 (a single non-zero entry) and the number of entries (all equal), and does not
-    change when ``x`` is scaled. Source: Datta, Liu and Beerel, arXiv 2212.10170, section 2; the
-    measure is that of Yang, Wen and Li, "DeepHoyer", arXiv 1908.09979, equation 2.
+    change when ``x`` is scaled. Source: Datta, Liu and Beerel, arXiv 2212.10170; the
+    measure is that of Yang, Wen and Li, "DeepHoyer", arXiv 1908.09979.
 
     Args:
         x: Tensor of any shape and floating type.
@@ -50,7 +50,7 @@ def hoyer_extremum(x: Tensor, dim: Dims = None) -> Tensor:
 
     :math:`\partial H / \partial x_i = 0` exactly at :math:`|x_i| = E(x)`: the regularizer pushes
     potentials away from it on both sides, which is why the neuron fires there. Source: arXiv
-    2212.10170, section 3.1.
+    2212.10170.
 
     Args:
         x: Tensor of any shape and floating type.

@@ -25,7 +25,7 @@ class HoyerSpike(nn.Module):
     where the sums run over the whole layer or over each channel. :math:`E` gets no gradient. The
     surrogate gradient of the step is the box :math:`\partial o / \partial z = h` for
     :math:`0 < z \le w`. Source: Datta, Liu and Beerel, "Hoyer regularizer is all you need for ultra
-    low-latency spiking neural networks", arXiv 2212.10170, section 3.
+    low-latency spiking neural networks", arXiv 2212.10170.
 
     In training, :math:`E` is the batch's, and an exponential average follows it,
     ``running = (1 - momentum) * running + momentum * E``, starting from 0. In evaluation that average
@@ -41,11 +41,11 @@ class HoyerSpike(nn.Module):
         num_features: Number of channels C. Only ``extremum='channel'`` needs it; where it is not
             known beforehand (an ``act_cfg``), the first batch or checkpoint tells; a copy made before
             that, as ``EMAHook`` makes one, does not learn it, so name the number there.
-        extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper, section 3.1).
+        extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper).
             ``'channel'``: one per channel, dimension 1, over N and space (the authors' ImageNet VGG16
             recipe); not for token layouts (N, L, C).
             ``'fixed'``: :math:`E = 1`, the neuron fires at the clip threshold itself; with it the
-            layer is a plain 1-bit activation (the paper's ablation).
+            layer is a plain 1-bit activation.
         threshold: Initial clip threshold :math:`v`, in the units of the potential; not 0.
         extremum_scale: :math:`s`, in ``z >= s * E``; positive.
         saturated: ``'clip'``: potentials of ``z >= 1`` count as 1 in :math:`E` (the paper).
