@@ -14,7 +14,8 @@ from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
 class HoyerSSDNeck(BaseModule):
     """Extra feature levels of SSD, each 1x1 -> 3x3, every convolution reading spikes.
 
-    The structure is that of SSD (Liu et al., arXiv 1512.02325). There is no L2 normalisation of the first level: spikes already have one scale.
+    The structure is that of SSD (Liu et al., arXiv 1512.02325). There is no
+    L2 normalisation of the first level: spikes already have one scale.
 
     Args:
         in_channels: Channels of the levels handed in.
