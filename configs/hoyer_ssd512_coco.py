@@ -2,6 +2,6 @@
 _base_ = [
     '_base_/models/hoyer_ssd512.py',
     '_base_/datasets/coco_ssd512.py',
-    '_base_/schedules/ssd_24e.py',
+    '_base_/schedules/adamw_24e.py',
     '_base_/default_runtime.py',
 ]

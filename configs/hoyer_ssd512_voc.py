@@ -2,7 +2,7 @@
 _base_ = [
     '_base_/models/hoyer_ssd512.py',
     '_base_/datasets/voc0712_ssd512.py',
-    '_base_/schedules/ssd_24e.py',
+    '_base_/schedules/adamw_24e.py',
     '_base_/default_runtime.py',
 ]
 model = dict(

@@ -13,6 +13,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 REPOSITORY = Path(__file__).parents[1]
+CONFIGS = REPOSITORY / 'configs'
 
 _scopes = itertools.count()
 

@@ -8,7 +8,17 @@ from . import compat
 
 compat.apply()  # before anything imports mmdet.models
 
-from . import backbones, datasets, engine, necks, registry  # noqa: E402
+from . import backbones, datasets, detectors, engine, evaluation, heads, necks, registry  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'necks', 'registry']
+__all__ = [
+    '__version__',
+    'backbones',
+    'datasets',
+    'detectors',
+    'engine',
+    'evaluation',
+    'heads',
+    'necks',
+    'registry',
+]

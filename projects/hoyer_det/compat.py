@@ -1,12 +1,13 @@
 """The few places where the pinned OpenMMLab packages need help, each with its reason.
 
-Call :func:`apply` once, before anything imports ``mmdet.models``. Three things are mended, and
+Call :func:`apply` once, before anything imports ``mmdet.models``. Four things are mended, and
 nothing else is changed:
 
 1. mmcv-lite has no compiled ``mmcv._ext``, and mmdet imports it. A stand-in on
    ``torchvision.ops`` serves the common ops on CPU and CUDA; the others say so when called.
 2. ``SSDHead`` of mmdet 3.3.0 has no ``loss_cls`` but reads it when predicting.
 3. From torch 2.6 on, ``torch.load`` refuses checkpoints of mmengine 0.10.7.
+4. mmengine 0.10.7 imports ``pkg_resources`` for every ``mmdet::`` base, and setuptools 80 warns of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import importlib.util
 import pickle
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -37,6 +39,8 @@ def apply() -> None:
     _provide_mmcv_ext()
     _mend_ssd_head()
     _trust_mmengine_checkpoints()
+    # Five lines at every config on an `mmdet::` base; setup.cfg pins setuptools below the removal.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated', category=UserWarning)
 
 
 # ------------------------------------------------------------------------------------------------

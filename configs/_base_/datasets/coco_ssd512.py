@@ -1,7 +1,11 @@
 # COCO 2017 at 512 px; all else as at 300 px.
 _base_ = './coco_ssd300.py'
+input_size = 512
 train_pipeline, test_pipeline = (
-    [dict(step, scale=(512, 512)) if step['type'] == 'Resize' else step for step in pipeline]
+    [
+        dict(step, scale=(input_size, input_size)) if step['type'] == 'Resize' else step
+        for step in pipeline
+    ]
     for pipeline in (_base_.train_pipeline, _base_.test_pipeline)
 )
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))

@@ -8,7 +8,10 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     # The scale of a threshold or of a norm is what the layer learns; decay would only fight it.
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(threshold=dict(decay_mult=0.0))
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(threshold=dict(decay_mult=0.0)),
+        bypass_duplicate=True,  # convolutions that the levels of a head share
     ),
     clip_grad=dict(max_norm=35.0),
 )

@@ -1,5 +1,6 @@
 """Registered backbones built from the spiking neuron."""
 
+from .resnet import HoyerResNet
 from .vgg import HoyerVGG
 
-__all__ = ['HoyerVGG']
+__all__ = ['HoyerResNet', 'HoyerVGG']

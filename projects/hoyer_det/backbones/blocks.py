@@ -1,11 +1,20 @@
 """The building block of the spiking networks: convolution, optional pooling, norm, spike."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+import torch
+from mmcv.cnn import (
+    ConvModule,
+    build_activation_layer,
+    build_conv_layer,
+    build_norm_layer,
+    is_norm,
+)
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from ..spiking import HoyerSpike
 
@@ -19,11 +28,36 @@ def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
     Args:
         act_cfg: Config of the activation.
         channels: Number of channels it will see.
+
+    Raises:
+        ValueError: If there is no config.
     """
+    if act_cfg is None:
+        raise ValueError(
+            "act_cfg must name an activation, such as dict(type='HoyerSpike'), got None"
+        )
     act_cfg = dict(act_cfg)
+    if 'inplace' in act_cfg:
+        act_cfg['inplace'] = False  # a shortcut may read the same tensor
     if act_cfg['type'] == 'HoyerSpike':
         act_cfg.setdefault('num_features', channels)
     return build_activation_layer(act_cfg)
+
+
+def name_channels(module: nn.Module) -> None:
+    """Tell the neurons in mmcv's ``ConvModule`` layers how many channels they will see.
+
+    ``ConvModule`` hands its activation no channels, and without them a copy of the model that is made
+    before the first batch (``EMAHook``) has no channel-wise extrema.
+
+    Args:
+        module: Module that holds ``ConvModule`` layers.
+    """
+    for child in module.modules():
+        if isinstance(child, ConvModule) and isinstance(
+            getattr(child, 'activate', None), HoyerSpike
+        ):
+            child.activate.set_channels(child.out_channels)
 
 
 class SpikingConvBlock(nn.Sequential):
@@ -78,8 +112,31 @@ class SpikingConvBlock(nn.Sequential):
         if norm_cfg is not None:
             self.norm = build_norm_layer(norm_cfg, out_channels)[1]
         self.act = build_activation(act_cfg, out_channels)
-        if bias_spread and norm_cfg is not None and isinstance(self.act, HoyerSpike):
-            nn.init.uniform_(self.norm.bias, -bias_spread, bias_spread)
+        spread_biases(self, bias_spread)
+
+
+def spread_biases(module: nn.Module, half_width: float) -> None:
+    """Draw the biases of all norms of a spiking module uniformly from [-half_width, half_width].
+
+    Nothing happens to a module without ``HoyerSpike``, such as a ReLU twin. For the reason see
+    :class:`SpikingConvBlock`.
+
+    Args:
+        module: Module whose norms stand before neurons.
+        half_width: Half width of the interval; 0 leaves the biases alone.
+    """
+    if not half_width or not any(isinstance(m, HoyerSpike) for m in module.modules()):
+        return
+    for norm in filter(is_norm, module.modules()):
+        if norm.bias is not None:
+            nn.init.uniform_(norm.bias, -half_width, half_width)
+
+
+def evaluate_norms(module: nn.Module) -> None:
+    """Put every batch norm of a module into evaluation mode."""
+    for child in module.modules():
+        if isinstance(child, _BatchNorm):
+            child.eval()
 
 
 def freeze(module: nn.Module) -> None:
@@ -107,11 +164,22 @@ class KeepStatistics:
         # Not `track_running_stats`: the same tensors must be saved for the backward pass.
         self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+            norm.momentum = 0.0
+            # A copy instead of None, which SyncBN refuses.
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked = norm.num_batches_tracked.clone()
 
     def __exit__(self, *error: object) -> None:
         for norm, kept in zip(self._norms, self._kept, strict=True):
             norm.momentum, norm.num_batches_tracked = kept
+
+
+def checkpointed(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a module by (non-reentrant) gradient checkpointing where gradients are wanted."""
+    if not (module.training and torch.is_grad_enabled()):
+        return module(x)
+    contexts = nullcontext(), KeepStatistics(module)
+    return checkpoint(module, x, use_reentrant=False, context_fn=lambda: contexts)
 
 
 def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[int, ...]:

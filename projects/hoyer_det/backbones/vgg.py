@@ -1,17 +1,21 @@
 """VGG with Hoyer spikes."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from .blocks import ACT_CFG, NORM_CFG, KeepStatistics, SpikingConvBlock, check_indices, freeze
+from .blocks import (
+    ACT_CFG,
+    NORM_CFG,
+    SpikingConvBlock,
+    check_indices,
+    checkpointed,
+    evaluate_norms,
+    freeze,
+)
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -145,11 +149,7 @@ class HoyerVGG(BaseModule):
         """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         outs = []
         for index, stage in enumerate(self.stages):
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                contexts = nullcontext(), KeepStatistics(stage)
-                x = checkpoint(stage, x, use_reentrant=False, context_fn=lambda c=contexts: c)
-            else:
-                x = stage(x)
+            x = checkpointed(stage, x) if self.with_cp else stage(x)
             if index in self.out_indices:
                 outs.append(x)
             if self.ssd_tail and index == 3:
@@ -161,9 +161,7 @@ class HoyerVGG(BaseModule):
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            evaluate_norms(self)
         return self
 
     def _freeze_stages(self) -> None:

@@ -105,7 +105,7 @@ class HoyerSpike(nn.Module):
         self.surrogate_window = surrogate_window
         self.surrogate_height = surrogate_height
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
-        # 0 entries: channels not known yet; see `_set_channels`.
+        # 0 entries: channels not known yet; see `set_channels`.
         entries = (num_features or 0) if extremum == 'channel' else 1
         self.register_buffer('running_extremum', torch.zeros(entries))
         self.register_buffer('running_weight', torch.zeros(entries))
@@ -117,8 +117,7 @@ class HoyerSpike(nn.Module):
     def forward(self, potential: Tensor) -> Tensor:
         """Turn membrane potentials (N, C, ...) into spikes of the same shape and type."""
         channels = potential.size(1) if potential.dim() > 1 else 1
-        if self.extremum == 'channel':
-            self._set_channels(channels)
+        self.set_channels(channels)
         if not self.training and self._has_average():
             return self._fire(potential, self._running_average())[0]
 
@@ -222,8 +221,19 @@ class HoyerSpike(nn.Module):
                 stacklevel=3,
             )
 
-    def _set_channels(self, channels: int) -> None:
-        """Fix the number of channels at the first input; refuse another one later."""
+    def set_channels(self, channels: int) -> None:
+        """Fix the number of channels, of which ``extremum='channel'`` keeps an average each.
+
+        The first input does the same.
+
+        Args:
+            channels: Number of channels.
+
+        Raises:
+            ValueError: If the layer was made for another number.
+        """
+        if self.extremum != 'channel':
+            return
         known = self.running_extremum.numel()
         if known == channels:
             return
@@ -240,7 +250,7 @@ class HoyerSpike(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         stored = state_dict.get(f'{prefix}running_extremum')
         if self.extremum == 'channel' and stored is not None and not self.running_extremum.numel():
-            self._set_channels(stored.numel())
+            self.set_channels(stored.numel())
         self._trained = False
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -1,0 +1,5 @@
+"""Registered metrics."""
+
+from .faster_coco_metric import FasterCocoMetric
+
+__all__ = ['FasterCocoMetric']

@@ -1,0 +1,71 @@
+"""The neck of YOLOv3 with spikes between all its convolutions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.models.necks import YOLOV3Neck
+from mmdet.registry import MODELS
+
+from ..backbones.blocks import ACT_CFG, NORM_CFG, name_channels, spread_biases
+
+
+@MODELS.register_module()
+class HoyerYOLOV3Neck(YOLOV3Neck):
+    """MMDetection's YOLOv3 neck of blocks convolution -> norm -> ``HoyerSpike``.
+
+    What is up-sampled is copied and what is joined is concatenated, so spikes stay 0 and 1 on their
+    way and every convolution reads nothing else. The network is that of YOLOv3 (Redmon and Farhadi,
+    arXiv 1804.02767).
+
+    Args:
+        num_scales: Number of levels.
+        in_channels: Channels of the levels handed in, from the coarsest to the finest.
+        out_channels: Channels of the levels handed out, in the same order.
+        conv_cfg: Config of the convolutions.
+        norm_cfg: Config of the norms.
+        act_cfg: Config of the activations; ``dict(type='LeakyReLU', negative_slope=0.1)`` gives back
+            MMDetection's neck.
+        bias_spread: Half width of the interval of the norms' first biases, see
+            :class:`hoyer_det.backbones.blocks.SpikingConvBlock`.
+        init_cfg: Initialisation; that of ``ConvModule`` (Kaiming) by default.
+
+    Raises:
+        ValueError: If the lists have not ``num_scales`` entries.
+    """
+
+    def __init__(
+        self,
+        num_scales: int,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = ACT_CFG,
+        bias_spread: float = 0.0,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+    ) -> None:
+        if not num_scales == len(in_channels) == len(out_channels):
+            raise ValueError(
+                f'HoyerYOLOV3Neck: num_scales={num_scales} must be the number of in_channels '
+                f'{tuple(in_channels)} and of out_channels {tuple(out_channels)}'
+            )
+        super().__init__(
+            num_scales,
+            list(in_channels),
+            list(out_channels),
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+            init_cfg=init_cfg,
+        )
+        self.bias_spread = bias_spread
+        name_channels(self)
+
+    def init_weights(self) -> None:
+        """Initialise the convolutions, then spread the norms' biases unless a checkpoint set them."""
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        keep = self.is_init or any(cfg.get('type') == 'Pretrained' for cfg in cfgs)
+        super().init_weights()
+        # After the layers, because `ConvModule` sets the biases of its norm to 0.
+        if not keep:
+            spread_biases(self, self.bias_spread)
