@@ -16,8 +16,8 @@ model = dict(
         ),
     ),
 )
-max_epochs = 60
-train_cfg = dict(max_epochs=max_epochs, val_interval=12)
+max_epochs = 48
+train_cfg = dict(max_epochs=max_epochs, val_interval=6)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(

@@ -10,11 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / 'configs'
 
+# Tiny tensors: a second thread costs more than it does.
+torch.set_num_threads(1)
 _scopes = itertools.count()
 
 

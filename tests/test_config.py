@@ -1,9 +1,11 @@
 """Configs load, build the models they describe, and fit themselves to a data set."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from coco_folder import write_coco_folder
 from conftest import REPOSITORY, voc_object, write_split, write_voc_image
 from hoyer_det.config import check_data, dataset_classes, load_config
 from hoyer_det.spiking import HoyerSpike
@@ -16,19 +18,22 @@ CONFIGS = REPOSITORY / 'configs'
 MAIN = sorted(path.name for path in CONFIGS.glob('*.py'))
 TWINS = sorted(p.name for kind in ('relu', 'onebit') for p in CONFIGS.glob(f'twins/{kind}_*.py'))
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
-NUM_CLASSES = {'coco': 80, 'voc': 20, 'shapes': 6, 'vocformat': 3}
+NUM_CLASSES = {'coco': 80, 'voc': 20, 'shapes': 6, 'vocformat': 3, 'cocoformat': 3}
 
 
 def load(path: Path, folder: Path) -> Config:
     """Load a config; one for data of one's own gets a folder of such data."""
-    return load_config(path, {'data_root': str(folder)} if 'vocformat' in path.name else None)
+    if 'cocoformat' in path.name:
+        write_coco_folder(folder)
+    own = path.stem.endswith(('vocformat', 'cocoformat'))
+    return load_config(path, {'data_root': str(folder)} if own else None)
 
 
 def build(cfg: Config) -> nn.Module:
     """Build the model without memory for its weights."""
     init_default_scope('mmdet')
     with torch.device('meta'):
-        return MODELS.build(cfg.model)
+        return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
 
 
 def conv_shapes(model: nn.Module) -> dict[str, tuple]:
@@ -40,12 +45,27 @@ def conv_shapes(model: nn.Module) -> dict[str, tuple]:
     }
 
 
+def without_activations(node: object) -> object:
+    """Return a config without its act_cfg, on every level."""
+    if isinstance(node, dict):
+        return {k: without_activations(v) for k, v in node.items() if k != 'act_cfg'}
+    if isinstance(node, list | tuple):
+        return [without_activations(item) for item in node]
+    return node
+
+
 @pytest.mark.parametrize('name', MAIN)
 def test_config_builds_a_spiking_model_of_its_data_set(name: str, voc_folder: Path) -> None:
     model = build(load(CONFIGS / name, voc_folder))
-    assert model.bbox_head.num_classes == NUM_CLASSES[Path(name).stem.split('_')[-1]]
-    assert any(isinstance(module, HoyerSpike) for module in model.modules())
-    assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+    head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+    assert head.num_classes == NUM_CLASSES[Path(name).stem.split('_')[-1]]
+    # Of the two-stage detector the heads stay as they are; what RetinaNet's head never calls is left.
+    parts = [model.backbone, model.neck]
+    if not hasattr(model, 'roi_head'):
+        parts += [layer for name, layer in head.named_children() if name != 'relu']
+    assert all(any(isinstance(m, HoyerSpike) for m in part.modules()) for part in parts[:2])
+    for part in parts:
+        assert not any(isinstance(m, nn.ReLU | nn.LeakyReLU) for m in part.modules())
 
 
 def test_every_config_has_both_twins() -> None:
@@ -67,9 +87,12 @@ def test_twins_differ_in_their_activations_only(name: str, voc_folder: Path) -> 
         assert not spikes
     else:
         assert spikes and {spike.extremum for spike in spikes} == {'fixed'}
-    for part in ('backbone', 'neck'):
-        for cfg in (twin, original):
-            del cfg.model[part]['act_cfg']
+    for cfg in (twin, original):
+        cfg.model = without_activations(cfg.model.get('detector', cfg.model))
+        hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+        cfg.weight = hooks.get('HoyerRegularizerHook', {}).get('weight')
+    assert twin.weight == {'relu': None, 'onebit': 0}[kind]
+    assert original.weight == (1e-9 if 'faster_rcnn' in stem else 1e-8)
     same = ('model', 'train_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper')
     for key in (*same, 'param_scheduler', 'train_cfg', 'default_hooks'):
         assert twin[key] == original[key], key

@@ -1,4 +1,4 @@
-"""Every experiment in configs/: its data pipelines, its network, its twins."""
+"""Every experiment in configs/: its data pipelines, and its network, narrow: training and prediction."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import torch
 from conftest import CONFIGS, voc_object, write_split, write_voc_image
 from hoyer_det.config import load_config
 from hoyer_det.spiking import spiking_layers
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from narrow import narrow_model, random_items, values_read
@@ -70,11 +70,16 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def own_data(name: str, voc_folder: Path, coco: Path) -> dict[str, str]:
+    """The option that a config for data of one's own needs."""
+    folders = dict(vocformat=voc_folder, cocoformat=coco)
+    return {'data_root': str(f) for kind, f in folders.items() if name.endswith(kind)}
+
+
 @pytest.fixture
-def config(request: pytest.FixtureRequest, voc_folder: Path) -> Config:
+def config(request: pytest.FixtureRequest, voc_folder: Path, coco: Path) -> Config:
     name = request.param
-    options = {'data_root': str(voc_folder)} if 'vocformat' in name else {}
-    return load_config(CONFIGS / f'{name}.py', options)
+    return load_config(CONFIGS / f'{name}.py', own_data(name, voc_folder, coco))
 
 
 @pytest.mark.parametrize('name', DOWNLOADED)
@@ -131,28 +136,6 @@ def test_network_trains_and_all_but_the_stem_reads_spikes(config, request):
     else:
         assert not real
     assert len(results) == 2 and all('bboxes' in r.pred_instances for r in results)
-
-
-@pytest.mark.parametrize('config', EXPERIMENTS, indirect=True, ids=EXPERIMENTS)
-def test_twins_are_the_same_network(config, request, voc_folder):
-    name = request.node.callspec.id
-    options = {'data_root': str(voc_folder)} if 'vocformat' in name else {}
-    names = {}
-    for kind in ('hoyer', 'relu', 'onebit'):
-        file = f'{name}.py' if kind == 'hoyer' else f'twins/{name.replace("hoyer", kind)}.py'
-        cfg = load_config(CONFIGS / file, options)
-        with torch.device('meta'):
-            model = MODELS.build(cfg.model)
-        layers = spiking_layers(model).values()
-        assert bool(layers) == (kind != 'relu')
-        if kind == 'onebit':
-            assert {layer.extremum for layer in layers} == {'fixed'}
-        weights = {key: tuple(p.shape) for key, p in model.named_parameters()}
-        names[kind] = {k: s for k, s in weights.items() if not k.endswith('.threshold')}
-        hooks = {hook['type']: hook for hook in cfg.custom_hooks}
-        weight = hooks.get('HoyerRegularizerHook', {}).get('weight')
-        assert weight == {'relu': None, 'onebit': 0}.get(kind, 1e-9 if 'faster' in name else 1e-8)
-    assert names['hoyer'] == names['relu'] == names['onebit']
 
 
 @pytest.mark.parametrize('name', ['relu_ssd_voc', 'relu_yolov3_voc', 'relu_retinanet_r18_voc'])

@@ -188,7 +188,9 @@ class HoyerResNet(BaseModule):
         num_stages: Number of stages, 1 to 4; only those up to the last of ``out_indices`` are built.
         strides: Stride of the first block of each stage.
         dilations: Dilation of each stage.
-        out_indices: Stages whose features are returned, ascending.
+        out_indices: Stages whose features are returned, ascending. Name only those that are read: the
+            norm and neuron at an output that no loss reaches have no gradient, which
+            DistributedDataParallel does not accept.
         style: Where a bottleneck has its stride: ``'pytorch'`` in the 3x3 convolution, ``'caffe'`` in
             the first 1x1 convolution.
         deep_stem: Whether three 3x3 convolutions, with spikes between them, replace the 7x7 one.
