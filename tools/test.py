@@ -1,4 +1,4 @@
-"""Evaluate a detector: ``python tools/test.py CONFIG CHECKPOINT``."""
+"""Evaluate a detector or classifier: ``python tools/test.py CONFIG CHECKPOINT``."""
 
 import argparse
 
@@ -15,6 +15,7 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import ConfigDict
+from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 
@@ -66,7 +67,8 @@ def build_runner(args: argparse.Namespace) -> Runner:
         runner = Runner.from_cfg(cfg)
         metrics = runner.test_loop.evaluator.metrics  # builds the loop, which reads the data set
     if args.out is not None:
-        metrics.append(DumpDetResults(out_file_path=args.out))
+        dump = DumpResults if cfg.model.type == 'SpikingClassifier' else DumpDetResults
+        metrics.append(dump(out_file_path=args.out))
     return runner
 
 

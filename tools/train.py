@@ -1,4 +1,4 @@
-"""Train a detector: ``python tools/train.py configs/hoyer_ssd_voc.py``."""
+"""Train a detector or classifier: ``python tools/train.py configs/hoyer_ssd_voc.py``."""
 
 import argparse
 from pathlib import Path

@@ -8,7 +8,18 @@ from . import compat
 
 compat.apply()  # before anything imports mmdet.models
 
-from . import backbones, datasets, detectors, engine, evaluation, heads, necks, registry  # noqa: E402
+from . import (  # noqa: E402
+    backbones,
+    datasets,
+    detectors,
+    engine,
+    evaluation,
+    heads,
+    necks,
+    pretrain,
+    registry,
+    weights,
+)
 from .version import __version__  # noqa: E402
 
 __all__ = [
@@ -20,5 +31,7 @@ __all__ = [
     'evaluation',
     'heads',
     'necks',
+    'pretrain',
     'registry',
+    'weights',
 ]

@@ -176,9 +176,10 @@ class HoyerResNet(BaseModule):
 
     Channels and strides of the feature maps are those of MMDetection's ``ResNet`` of the same depth,
     and the arguments have its names, so ``backbone=dict(type='HoyerResNet')`` put over one of its
-    configs fits every neck. There are no ImageNet weights in this layout: set ``init_cfg=None``, and
+    configs fits every neck. Without weights to start from set ``init_cfg=None``, and
     with it ``frozen_stages=-1``, ``norm_eval=False`` and ``norm_cfg=dict(type='BN')`` where the config
-    freezes what those weights would have filled.
+    freezes what those weights would have filled; ``init_cfg=dict(type='FromANN', ...)`` and
+    ``configs/pretrain`` are two ways to weights.
 
     Args:
         depth: 18, 34, 50 or 101.

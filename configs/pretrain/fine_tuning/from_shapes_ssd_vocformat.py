@@ -1,0 +1,26 @@
+# hoyer_ssd_vocformat.py in 12 epochs instead of 72, its backbone trained on the embedded shapes before.
+# The baseline of the aids beside this file.
+_base_ = '../../hoyer_ssd_vocformat.py'
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/hoyer_ssd_shapes/epoch_24.pth',
+            prefix='backbone.',
+        )
+    )
+)
+max_epochs = 12
+train_cfg = dict(max_epochs=max_epochs, val_interval=6)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        by_epoch=True,
+        eta_min_ratio=0.01,
+        convert_to_iter_based=True,
+    ),
+]

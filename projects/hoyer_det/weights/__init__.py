@@ -1,0 +1,19 @@
+"""Weights from elsewhere: the authors' checkpoints, conventional networks."""
+
+from .authors import Conversion, from_authors, to_authors
+from .calibration import CalibrateThresholdsHook
+from .fine_tuning import StagewiseLRConstructor, ThresholdFloorHook
+from .from_ann import FromANN, map_ann
+from .reading import read_checkpoint
+
+__all__ = [
+    'CalibrateThresholdsHook',
+    'Conversion',
+    'FromANN',
+    'StagewiseLRConstructor',
+    'ThresholdFloorHook',
+    'from_authors',
+    'map_ann',
+    'read_checkpoint',
+    'to_authors',
+]
