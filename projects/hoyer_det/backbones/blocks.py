@@ -60,7 +60,32 @@ def name_channels(module: nn.Module) -> None:
             child.activate.set_channels(child.out_channels)
 
 
-class SpikingConvBlock(nn.Sequential):
+def norm_then_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
+    """Return ``act(norm(x))``, computed in one where the two are a batch norm and a neuron."""
+    if isinstance(act, HoyerSpike) and act.takes_norm(norm, x):
+        return act(x, norm)
+    return act(norm(x))
+
+
+class SpikingSequential(nn.Sequential):
+    """Layers in a row; a norm and the neuron right behind it are computed in one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers."""
+        layers = [*self, None]
+        index = 0
+        while index < len(self):
+            layer, behind = layers[index : index + 2]
+            if isinstance(behind, HoyerSpike):
+                x = norm_then_act(layer, behind, x)
+                index += 2
+            else:
+                x = layer(x)
+                index += 1
+        return x
+
+
+class SpikingConvBlock(SpikingSequential):
     """Convolution -> [pooling] -> norm -> activation.
 
     The pooling stands right after the convolution, on real-valued sums, as in the authors' VGG. The

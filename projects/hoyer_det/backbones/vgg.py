@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..spiking import keeps_bits
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
@@ -145,6 +146,7 @@ class HoyerVGG(BaseModule):
             return nn.MaxPool2d(3, stride=1, padding=1)
         return nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
 
+    @keeps_bits
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         outs = []
