@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..spiking import keeps_bits
+from ..spiking import convolve, keeps_bits
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
@@ -22,6 +22,7 @@ from .blocks import (
     norm_then_act,
     spread_biases,
 )
+from .pooling import build_max_pool
 
 Config = dict[str, Any]
 
@@ -74,7 +75,7 @@ class SpikingBasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        return self.norm(self.conv(self.act(x))) + self.shortcut(x)
+        return self.norm(convolve(self.conv, self.act(x))) + self.shortcut(x)
 
 
 class SpikingBottleneck(nn.Module):
@@ -132,9 +133,9 @@ class SpikingBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        out = self.conv1(norm_then_act(self.norm1, self.act1, x))
-        out = self.conv2(norm_then_act(self.norm2, self.act2, out))
-        out = self.conv3(norm_then_act(self.norm3, self.act3, out))
+        out = convolve(self.conv1, norm_then_act(self.norm1, self.act1, x))
+        out = convolve(self.conv2, norm_then_act(self.norm2, self.act2, out))
+        out = convolve(self.conv3, norm_then_act(self.norm3, self.act3, out))
         return out + self.shortcut(x)
 
 
@@ -152,7 +153,7 @@ def _shortcut(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride > 1:
         # Rounded up, as the strided convolution beside it rounds.
-        layers['pool'] = nn.MaxPool2d(stride, stride, ceil_mode=True)
+        layers['pool'] = build_max_pool(act_cfg, stride, stride, ceil_mode=True)
     layers['norm'] = build_norm_layer(norm_cfg, in_channels)[1]
     layers['act'] = build_activation(act_cfg, in_channels)
     layers['conv'] = build_conv_layer(conv_cfg, in_channels, out_channels, 1, bias=False)
@@ -370,7 +371,7 @@ def _stem(
         layers['conv'] = build_conv_layer(
             conv_cfg, in_channels, channels, 7, stride=2, padding=3, bias=False
         )
-    layers['pool'] = nn.MaxPool2d(3, stride=2, padding=1)
+    layers['pool'] = build_max_pool(act_cfg, 3, stride=2, padding=1)
     layers['norm'] = build_norm_layer(norm_cfg, channels)[1]
     return SpikingSequential(layers)
 

@@ -1,5 +1,6 @@
 """Spikes kept for the backward pass as single bits instead of floating point numbers."""
 
+import copy
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -35,19 +36,37 @@ class PackedSpikes:
         flat = spikes.detach().as_strided((spikes.numel(),), (1,))
         self.bits = _pack_numpy(flat) if flat.device.type == 'cpu' else _pack(flat)
 
-    def unpack(self, bits: Tensor | None = None) -> Tensor:
+    def without_bits(self) -> 'PackedSpikes':
+        """Return what :meth:`unpack` needs when the bits are kept elsewhere."""
+        other = copy.copy(self)
+        other.bits = None
+        return other
+
+    def empty(self, device: torch.device) -> Tensor:
+        """Return an uninitialised tensor of the shape, strides and type of the spikes."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
+    def unpack(self, bits: Tensor | None = None, images: slice | None = None) -> Tensor:
         """Return the spikes, of their first shape, strides, type and device.
 
         Args:
             bits: Where the bits are by now, if not in ``self.bits``.
+            images: Entries of the first dimension that are wanted, all by default.
         """
         bits = self.bits if bits is None else bits
-        count = self.shape.numel()
-        if bits.device.type == 'cpu':
-            flat = _unpack_numpy(bits, self.dtype)
-        else:
-            flat = _unpack(bits, self.dtype)
-        return flat[:count].as_strided(self.shape, self.strides)
+        size, first, count = self.strides[0], 0, self.shape[0]
+        if images is not None:
+            first, count = images.start, images.stop - images.start
+        elif len(self.shape) == 1 or size * count != self.shape.numel():
+            # The first dimension is not the outermost in memory.
+            size, first, count = self.shape.numel(), 0, 1
+        # From the byte with the first entry to that with the last.
+        start = first * size
+        part = bits[start // 8 : (start + count * size + 7) // 8]
+        unpack = _unpack_numpy if bits.device.type == 'cpu' else _unpack
+        flat = unpack(part, self.dtype)
+        shape = self.shape if images is None else (count, *self.shape[1:])
+        return flat.as_strided(shape, self.strides, start % 8)
 
 
 def mark_spikes(spikes: Tensor) -> Tensor:
@@ -129,12 +148,34 @@ def _hooks(outer: tuple[Callable, Callable] | None) -> tuple[Callable, Callable]
     return keep, restore
 
 
+def packed_spikes(x: Tensor) -> PackedSpikes | None:
+    """Return the bits of a tensor inside :func:`spikes_as_bits`; None if it is not known as spikes.
+
+    Args:
+        x: Tensor that may be the output of a ``HoyerSpike``.
+    """
+    return _packed(x) if fusing() and _bits_wanted() else None
+
+
+def are_spikes(x: Tensor) -> bool:
+    """Tell whether a tensor is known as spikes inside :func:`spikes_as_bits`."""
+    return fusing() and _bits_wanted() and _owner(x) is not None
+
+
 def _same(kept: Tensor) -> Tensor:
     return kept
 
 
-def _packed(tensor: Tensor) -> 'PackedSpikes | None':
+def _packed(tensor: Tensor) -> PackedSpikes | None:
     """Return the bits of a tensor that is known to be unchanged spikes, else None."""
+    owner = _owner(tensor)
+    if owner is not None and owner._packed is None:
+        owner._packed = PackedSpikes(tensor)
+    return None if owner is None else owner._packed
+
+
+def _owner(tensor: Tensor) -> Tensor | None:
+    """Return the marked tensor with the same entries at the same place in memory."""
     owner = _spikes.get(tensor.data_ptr())
     if (
         owner is None
@@ -144,9 +185,7 @@ def _packed(tensor: Tensor) -> 'PackedSpikes | None':
         or owner.stride() != tensor.stride()
     ):
         return None
-    if owner._packed is None:
-        owner._packed = PackedSpikes(tensor)
-    return owner._packed
+    return owner
 
 
 def _pack_numpy(flat: Tensor) -> Tensor:

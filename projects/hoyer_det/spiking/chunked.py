@@ -141,9 +141,7 @@ def clipped_sums(
             torch.clamp(u, 0.0, limit, out=clipped)
             sums = _two_sums(clipped, per_channel)
             if exclude:
-                torch.ops.aten.hardtanh_backward.grad_input(
-                    u, u, 0.0, limit, grad_input=clipped
-                )
+                torch.ops.aten.hardtanh_backward.grad_input(u, u, 0.0, limit, grad_input=clipped)
                 sums += _two_sums(clipped, per_channel)
             # An inf or NaN in the input of batch norm shows in the mean; here, in the sum.
             sums.append(norm.mean.sum() if norm is not None else u.sum())

@@ -1,7 +1,9 @@
 """Which implementation runs the passes over a layer's tensors."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -43,4 +45,15 @@ def passes_for(x: Tensor) -> ModuleType | None:
         return None
     if x.device.type == 'cpu' and x.dtype == torch.float32:
         return chunked
+    if x.device.type == 'cuda' and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return _triton_passes()
     return None
+
+
+@cache
+def _triton_passes() -> ModuleType | None:
+    """Return the Triton kernels where Triton is installed, as it is with PyTorch for Linux."""
+    try:
+        return importlib.import_module('.triton_passes', __package__)
+    except ImportError:
+        return None
