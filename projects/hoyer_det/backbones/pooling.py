@@ -59,8 +59,7 @@ class _MaxPool(torch.autograd.Function):
         width = x.size(3)
         ctx.corners = _corners(indices, stride, padding, width)
         places = indices.to(torch.int32).sub_(ctx.corners.to(torch.int32))
-        lines = torch.div(places, width, rounding_mode='floor')
-        places.sub_(lines.mul_(width - kernel[1]))
+        _restep(places, width, kernel[1], kernel[0])
         ctx.save_for_backward(places.to(torch.uint8))
         ctx.window, ctx.like = window, (x.shape, x.dtype, x.device)
         ctx.layout = (
@@ -74,9 +73,7 @@ class _MaxPool(torch.autograd.Function):
         (places,) = ctx.saved_tensors
         kernel, stride, padding, ceil_mode = ctx.window
         shape, dtype, device = ctx.like
-        within = torch.arange(kernel[0] * kernel[1], device=device)
-        within += (within // kernel[1]) * (shape[3] - kernel[1])
-        indices = within[places.int()].add_(ctx.corners)
+        indices = _restep(places.to(torch.int32), kernel[1], shape[3], kernel[0]) + ctx.corners
         # Only its shape and layout are read.
         like = torch.empty(shape, dtype=dtype, device=device, memory_format=ctx.layout)
         grad = torch.ops.aten.max_pool2d_with_indices_backward(
@@ -92,3 +89,12 @@ def _corners(
     rows = torch.arange(indices.size(2), device=indices.device) * stride[0] - padding[0]
     columns = torch.arange(indices.size(3), device=indices.device) * stride[1] - padding[1]
     return rows.view(-1, 1) * width + columns
+
+
+def _restep(places: Tensor, step: int, new_step: int, lines: int) -> Tensor:
+    """Change in place the step from line to line by which positions in a window are counted."""
+    # Comparisons, because a division of integers costs more than the pooling.
+    line = (places >= step).to(places.dtype)
+    for number in range(2, lines):
+        line += places >= number * step
+    return places.add_(line, alpha=new_step - step)

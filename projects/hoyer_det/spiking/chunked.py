@@ -14,6 +14,8 @@ from torch import Tensor
 
 # Entries of a piece: four such pieces of float32 fit a level 2 cache of 2 MB.
 _PIECE = 1 << 17
+# Length from which a channel of a sample gets operations of its own, as one then does for two.
+_ROW = 1 << 13
 _NOTHING = torch.empty(0)
 
 
@@ -242,7 +244,11 @@ def gradient(
         for at in _pieces(x, channels):
             out, other = grad[at], scratch[: grad[at].numel()].view(grad[at].shape)
             _scaled(x[at], norm, channels, slope_x, offset_x, other)
-            out.mul_(scale.view(1, -1, 1)).add_(other)
+            if x.size(2) < _ROW:
+                out.mul_(scale.view(1, -1, 1)).add_(other)
+                continue
+            for row, rest, factor in zip(out[0], other[0], scale.tolist(), strict=True):
+                torch.add(rest, row, alpha=factor, out=row)
         weights.append(grad_weight.float())
         biases.append(grad_bias.float())
     if norm is None:
