@@ -31,6 +31,7 @@ NETWORKS = {
     'HoyerResNet18-RetinaNet': ('hoyer_retinanet_r18_voc', 'relu_retinanet_r18_voc', 320),
     'HoyerYOLOv3': ('hoyer_yolov3_voc', 'relu_yolov3_voc', 320),
 }
+SECTIONS = ('neuron', 'detectors', 'memory', 'scaling', 'lif')
 LIF_STEPS = 4
 HOYER_WEIGHT = 1e-8
 Times = dict[str, list[tuple[float, float]]]
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument('--quick', action='store_true', help='small sizes, two rounds')
     parser.add_argument('--rounds', type=int, help='repetitions of every step')
     parser.add_argument('--batch', type=int, help='images in a batch of the detectors')
+    parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS)
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' / 'benchmarks')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
@@ -71,15 +73,19 @@ def main() -> None:
     init_default_scope('mmdet')
 
     rows: list[dict] = []
-    neuron(rows, device, args.quick, 3 if args.quick else 30)
-    for name, (spiking, twin, size) in NETWORKS.items():
-        # SSD's extra levels need their 300 px.
-        side = 128 if args.quick and size != 300 else size
-        detector(rows, name, spiking, twin, side, batch, rounds, device)
-    for pools in ('its own', 'lean'):
-        memory(rows, 'HoyerVGG16-SSD300', 300, batch, device, pools)
-    scaling(rows, device, args.quick, rounds)
-    lif(rows, device, args.quick, rounds)
+    if 'neuron' in args.only:
+        neuron(rows, device, args.quick, 3 if args.quick else 30)
+    if 'detectors' in args.only:
+        for name, (spiking, twin, size) in NETWORKS.items():
+            # SSD's extra levels need their 300 px.
+            side = 128 if args.quick and size != 300 else size
+            detector(rows, name, spiking, twin, side, batch, rounds, device)
+    if 'memory' in args.only:
+        memory(rows, 'HoyerVGG16-SSD300', 300, args.batch or (2 if args.quick else 8), device)
+    if 'scaling' in args.only:
+        scaling(rows, device, args.quick, rounds)
+    if 'lif' in args.only:
+        lif(rows, device, args.quick, rounds)
 
     args.out.mkdir(parents=True, exist_ok=True)
     report = {'machine': machine(device), 'date': time.strftime('%Y-%m-%d %H:%M %Z'), 'rows': rows}
@@ -271,43 +277,46 @@ def detector(
     rows[-1]['images_per_second'] = count / rows[-1]['value'] * 1e3
 
 
-def memory(
-    rows: list[dict], name: str, size: int, count: int, device: torch.device, pools: str
-) -> None:
+def memory(rows: list[dict], name: str, size: int, count: int, device: torch.device) -> None:
     """Measure the peak memory of training, each network in a process of its own."""
     spiking, twin, _ = NETWORKS[name]
     # Large blocks go back to the system at once, so that the resident memory follows what is in use.
     os.environ['MALLOC_MMAP_THRESHOLD_'] = '65536'
     context = multiprocessing.get_context('spawn')
-    peaks = []
-    for config in (spiking, f'twins/{twin}'):
+
+    def peak(config: str, lean: bool) -> float:
         results = context.Queue()
         process = context.Process(
-            target=_peak, args=(results, config, size, count, device.type, pools)
+            target=_peak, args=(results, config, size, count, device.type, lean)
         )
         process.start()
-        peaks.append(results.get())
+        value = results.get()
         process.join()
-    rows.append(
-        dict(
-            section='peak training memory',
-            what=f"{name}, {count}x{size} px, twin's pooling: {pools}",
-            value=peaks[0],
-            unit='MB',
-            base=peaks[1],
-            ratio=peaks[0] / peaks[1],
+        return value
+
+    ours = peak(spiking, False)
+    for lean, pools in ((False, "PyTorch's"), (True, 'lean too')):
+        base = peak(f'twins/{twin}', lean)
+        rows.append(
+            dict(
+                section='peak training memory',
+                what=f"{name}, {count}x{size} px, twin's max pooling {pools}",
+                value=ours,
+                unit='MB',
+                base=base,
+                ratio=ours / base,
+            )
         )
-    )
-    print(table(rows[-1:]), flush=True)
+        print(table(rows[-1:]), flush=True)
 
 
 def _peak(
-    results: multiprocessing.Queue, config: str, size: int, count: int, device: str, pools: str
+    results: multiprocessing.Queue, config: str, size: int, count: int, device: str, lean: bool
 ) -> None:
     """Put the MB of two training steps, model included, into a queue."""
     torch.set_num_threads(1)
     init_default_scope('mmdet')
-    if pools == 'lean':
+    if lean:
         from hoyer_det.backbones import vgg
         from hoyer_det.backbones.pooling import LeanMaxPool2d
 

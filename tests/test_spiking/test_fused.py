@@ -11,6 +11,7 @@ from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.spiking import (
     HoyerSpike,
     chunked,
+    compiled,
     convolution,
     plain_path,
     record_hoyer_squares,
@@ -99,6 +100,15 @@ def test_whole_backbones(net, monkeypatch):
     x = torch.randn(3, 3, 48, 64)
     fast, plain = training_step(net, x), training_step(net, x, plain=True)
     assert_same(fast, plain, rtol=2e-3)
+
+
+@pytest.fixture(params=['compiled', 'chunked'], autouse=True)
+def implementation(request, monkeypatch):
+    """Run every test with the C passes and with the tensor operations in pieces."""
+    if request.param == 'chunked':
+        monkeypatch.setattr(compiled, 'library', lambda: None)
+    elif compiled.library() is None:
+        pytest.skip('no C compiler')
 
 
 def kept_bytes(net, x, plain=False):

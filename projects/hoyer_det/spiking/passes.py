@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import chunked
+from . import chunked, compiled
 
 _fused = True
 
@@ -44,7 +44,7 @@ def passes_for(x: Tensor) -> ModuleType | None:
     if not fusing() or chunked.as_blocks(x) is None:
         return None
     if x.device.type == 'cpu' and x.dtype == torch.float32:
-        return chunked
+        return chunked if compiled.library() is None else compiled
     if x.device.type == 'cuda' and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
         return _triton_passes()
     return None
