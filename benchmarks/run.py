@@ -49,6 +49,7 @@ class Lif(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Turn potentials (T * N, ...) into spikes."""
         self.node.reset()
         return self.node(x.unflatten(0, (LIF_STEPS, -1))).flatten(0, 1)
 

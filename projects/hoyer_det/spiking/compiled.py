@@ -12,7 +12,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -24,10 +23,16 @@ from .chunked import Affine, Sums
 
 _SOURCE = Path(__file__).with_name('passes.c')
 # Sums may be reordered into vectors; NaN and inf keep their meaning.
-_FLAGS = (
-    '-O3 -march=native -fPIC -shared -fno-math-errno -fno-trapping-math -fno-signed-zeros '
-    '-fassociative-math'
-).split()
+_FLAGS = [
+    '-O3',
+    '-march=native',
+    '-fPIC',
+    '-shared',
+    '-fno-math-errno',
+    '-fno-trapping-math',
+    '-fno-signed-zeros',
+    '-fassociative-math',
+]
 # Entries below which a second thread costs more than it saves.
 _SHARE = 1 << 16
 
@@ -76,7 +81,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 # Threads do not survive a fork.
-os.register_at_fork(after_in_child=_pool.cache_clear) if hasattr(os, 'register_at_fork') else None
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _run(name: str, x: Tensor, number: int, *arguments: Tensor | float) -> Tensor | None:

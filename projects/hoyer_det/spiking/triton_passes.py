@@ -83,10 +83,8 @@ def _fire_kernel(
 ):  # fmt: skip
     at, channel, inside = _tile(rows, columns, channels, TILE_R, TILE_C, LAST)
     u, _ = _load_potential(x_ptr, mean_ptr, scale_ptr, shift_ptr, at, channel, inside, HAS_NORM)
-    if PER_CHANNEL:
-        level = tl.load(level_ptr + channel, mask=inside, other=0.0)
-    else:
-        level = tl.load(level_ptr)
+    # One level for all is read again and again from the same place.
+    level = tl.load(level_ptr + (channel if PER_CHANNEL else channel * 0), mask=inside, other=0.0)
     tl.store(out_ptr + at, (u >= level).to(out_ptr.dtype.element_ty), mask=inside)
 
 
