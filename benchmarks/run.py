@@ -151,7 +151,12 @@ def add(
 
 def neuron(rows: list[dict], device: torch.device, quick: bool, rounds: int) -> None:
     """Measure the neuron alone, forward and backward, with and without batch norm before it."""
-    shape = (2, 16, 75, 75) if quick else (8, 64, 150, 150)
+    for shape in ((2, 16, 75, 75),) if quick else ((2, 64, 150, 150), (8, 64, 150, 150)):
+        neuron_at(rows, shape, device, rounds)
+
+
+def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, rounds: int) -> None:
+    """Measure the neuron alone for a potential of one shape."""
     u = torch.randn(shape, device=device).mul_(2).requires_grad_()
     grad, target = torch.randn_like(u), torch.empty_like(u)
     spike, relu = HoyerSpike().to(device), nn.ReLU()
@@ -175,11 +180,16 @@ def neuron(rows: list[dict], device: torch.device, quick: bool, rounds: int) -> 
         with torch.no_grad():
             target.copy_(u)
 
+    def clone() -> None:
+        with torch.no_grad():
+            u.clone()
+
     cases = {
         'neuron': both(lambda: spike(u)),
         'plain': both(lambda: spike(u), plain=True),
         'relu': both(lambda: relu(u)),
         'copy': copy,
+        'clone': clone,
         'norm+neuron': both(fused_norm),
         'norm+neuron, plain': both(lambda: spike(norm(u)), plain=True),
         'norm+relu': both(lambda: relu(norm(u))),
@@ -190,6 +200,9 @@ def neuron(rows: list[dict], device: torch.device, quick: bool, rounds: int) -> 
     limit = 2.5
     section = f'forward+backward at {size}'
     add(rows, section, 'neuron / copies of its 20 bytes an entry', times, 'neuron', 'copy', limit)
+    # The same with results in fresh memory, as autograd's are; on CPU the system has to hand it out.
+    add(rows, section, 'neuron / copies into fresh memory', times, 'neuron', 'clone', limit)
+    add(rows, section, 'ReLU / copies of its 20 bytes an entry', times, 'relu', 'copy', limit)
     add(rows, section, 'neuron / plain tensor operations', times, 'neuron', 'plain')
     add(rows, section, 'neuron / ReLU', times, 'neuron', 'relu')
     add(rows, section, 'norm+neuron / norm+ReLU', times, 'norm+neuron', 'norm+relu')
