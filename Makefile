@@ -15,8 +15,8 @@ help:  ## this list
 demo: set-up  ## train, evaluate and draw a one-time-step detector on the embedded shapes
 	@$(BIN)/python tools/demo.py
 
-test: set-up-dev  ## run the test suite
-	@$(BIN)/python -m pytest
+test: set-up-dev  ## run the test suite, but for its slow part
+	@$(BIN)/python -m pytest -n 2
 
 lint: set-up-dev  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -72,8 +72,8 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def own_data(name: str, voc_folder: Path, coco: Path) -> dict[str, str]:
     """The option that a config for data of one's own needs."""
-    folders = dict(vocformat=voc_folder, cocoformat=coco)
-    return {'data_root': str(f) for kind, f in folders.items() if name.endswith(kind)}
+    folder = dict(vocformat=voc_folder, cocoformat=coco).get(name.split('_')[-1])
+    return {'data_root': str(folder)} if folder else {}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hoyer_det.spiking import HoyerSpike, spiking_layers
 from mmcv.cnn import ConvModule
-from mmdet.registry import DATASETS, HOOKS, MODELS
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.registry import DefaultScope
 
 
@@ -44,9 +44,11 @@ def test_a_backbone_of_mmdetection_spikes_by_its_act_cfg():
 
 def test_registered_names():
     for registry, names in (
-        (MODELS, ['HoyerSpike', 'HoyerVGG', 'HoyerSSDNeck']),
+        (MODELS, ['HoyerSpike', 'HoyerVGG', 'HoyerResNet', 'SpikingDetector', 'HoyerYOLOV3Head']),
+        (MODELS, ['HoyerSSDNeck', 'HoyerYOLOV3Neck', 'HoyerFPN']),
         (HOOKS, ['HoyerRegularizerHook', 'SpikeRateHook', 'DetectionPicturesHook']),
-        (DATASETS, ['VOCFormatDataset', 'ShapesDataset']),
+        (METRICS, ['FasterCocoMetric']),
+        (DATASETS, ['CocoFormatDataset', 'ShapesDataset', 'VOCFormatDataset']),
     ):
         assert all(registry.get(name) is not None for name in names)
     assert hoyer_det.__version__

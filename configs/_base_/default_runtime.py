@@ -14,6 +14,7 @@ custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='HoyerRegularizerHook', weight=1e-8),
     dict(type='SpikeRateHook'),
+    dict(type='SpikeStatisticsHook'),
     dict(
         type='SyncBuffersHook'
     ),  # running averages differ between the processes of a distributed run

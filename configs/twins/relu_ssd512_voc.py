@@ -5,5 +5,5 @@ model = dict(backbone=dict(act_cfg=act_cfg), neck=dict(act_cfg=act_cfg))
 custom_hooks = [
     hook
     for hook in _base_.custom_hooks
-    if hook['type'] not in ('HoyerRegularizerHook', 'SpikeRateHook')
+    if hook['type'] not in ('HoyerRegularizerHook', 'SpikeRateHook', 'SpikeStatisticsHook')
 ]

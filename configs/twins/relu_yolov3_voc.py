@@ -7,5 +7,5 @@ model = dict(
 custom_hooks = [
     hook
     for hook in _base_.custom_hooks
-    if hook['type'] not in ('HoyerRegularizerHook', 'SpikeRateHook')
+    if hook['type'] not in ('HoyerRegularizerHook', 'SpikeRateHook', 'SpikeStatisticsHook')
 ]

@@ -1,6 +1,7 @@
 """Loads a config and completes what the data set itself tells: place, classes, splits."""
 
 import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from .datasets.coco_format import read_categories
 from .datasets.voc_format import read_classes, read_splits
 
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
@@ -28,7 +30,10 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     ``data_root`` moves every path of the config that lies below the file's own ``data_root``. For
     data sets of type ``VOCFormatDataset`` the classes are read from the annotations, written into
     every split and into each ``num_classes`` of the model, and splits without an ``ann_file`` are
-    chosen by :func:`hoyer_det.datasets.read_splits`.
+    chosen by :func:`hoyer_det.datasets.read_splits`. Likewise for ``CocoFormatDataset``: the classes
+    are those of the training annotations, and data sets and evaluators without an ``ann_file`` or a
+    folder of images get those that the config names ``train_ann``, ``train_images``, ``val_ann`` and
+    ``val_images`` (for testing: what is used for validation).
 
     Args:
         path: Config file.
@@ -38,9 +43,11 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         The completed config; dumped to a file it needs no further completion.
 
     Raises:
-        FileNotFoundError: If the config, or the folder of a VOC-format data set, does not exist.
-        ValueError: If ``data_root`` is given for a config that has none, or an option begins with a
-            key that nothing reads.
+        FileNotFoundError: If the config, the folder of a VOC- or COCO-format data set, or an
+            annotation file that the classes are read from, does not exist.
+        ValueError: If ``data_root`` is given for a config that has none, an option begins with a key
+            that nothing reads, or annotation files in COCO format have other categories than those of
+            the training data.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config file; see the folder configs/')
@@ -55,6 +62,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         _move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
     _complete_voc_format(cfg)
+    _complete_coco_format(cfg)
     return cfg
 
 
@@ -144,6 +152,104 @@ def _complete_voc_format(cfg: Config) -> None:
         f'{root}: {len(classes)} classes ({", ".join(classes)}), trained on {Path(used[0]).stem}, '
         f'evaluated on {Path(used[1]).stem}'
     )
+
+
+def _complete_coco_format(cfg: Config) -> None:
+    splits = {
+        split: [
+            d for d in _datasets(cfg, (f'{split}_dataloader',)) if d.type == 'CocoFormatDataset'
+        ]
+        for split in ('train', 'val', 'test')
+    }
+    datasets = [dataset for split in splits.values() for dataset in split]
+    if not datasets:
+        return
+    root = datasets[0].get('data_root') or '.'
+    if not Path(root).is_dir():
+        raise FileNotFoundError(
+            f'{root}: no such folder; point to one with annotations in COCO format with '
+            '`--cfg-options data_root=FOLDER`'
+        )
+    _set_coco_files(cfg, splits)
+    classes = (datasets[0].get('metainfo') or {}).get('classes')
+    classes = (
+        (classes,) if isinstance(classes, str) else tuple(classes or _common_classes(datasets))
+    )
+    for dataset in datasets:
+        dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': classes}
+    _set_num_classes(cfg.model, len(classes))
+    _set_coco_evaluators(cfg, splits)
+    used = [
+        ', '.join(d.ann_file for d in splits[split]) or 'nothing' for split in ('train', 'test')
+    ]
+    print_log(
+        f'{root}: {len(classes)} classes ({", ".join(classes)}), trained on {used[0]}, evaluated on '
+        f'{used[1]}{", what is trained on" if used[0] == used[1] else ""}'
+    )
+
+
+def _set_coco_files(cfg: Config, splits: dict[str, list[Any]]) -> None:
+    """Put the config's names of files and folders where a data set has None."""
+    # Taken out of the config: in a completed one they would change nothing.
+    names = {
+        f'{split}_{kind}': cfg.pop(f'{split}_{kind}', None)
+        for split in ('train', 'val')
+        for kind in ('ann', 'images')
+    }
+    for split, datasets in splits.items():
+        source = 'train' if split == 'train' else 'val'
+        for dataset in datasets:
+            for kind, node, key in (
+                ('ann', dataset, 'ann_file'),
+                ('images', dataset.setdefault('data_prefix', {}), 'img'),
+            ):
+                name = f'{source}_{kind}'
+                if node.get(key) is None:
+                    node[key] = names[name]
+                if not isinstance(node[key], str):
+                    raise ValueError(
+                        f'{name}: is {node[key]!r}, but must be a path in data_root; give it with '
+                        f'`--cfg-options {name}=PATH` (a number as ./NUMBER)'
+                    )
+                if split == 'val':
+                    names[name] = node[key]  # also where the data set itself names it
+
+
+def _coco_file(dataset: Any) -> str:
+    return os.path.join(dataset.get('data_root') or '', dataset.ann_file)
+
+
+def _common_classes(datasets: list[Any]) -> tuple[str, ...]:
+    """Return the categories of the first data set, which all others must share."""
+    first, *others = dict.fromkeys(_coco_file(dataset) for dataset in datasets)
+    classes = read_categories(first)
+    for other in others:
+        names = read_categories(other)
+        if names == classes:
+            continue
+        missing = [name for name in classes if name not in names]
+        unknown = [name for name in names if name not in classes]
+        raise ValueError(
+            f'{other}: its categories are not those of {first}; '
+            f'it lacks {missing or "none"}, has {unknown or "none"} besides'
+            + ('' if missing or unknown else f', but its ids order them {names} and not {classes}')
+            + '; give all files the same, or choose some that all have: '
+            '`--cfg-options train_dataloader.dataset.metainfo.classes=[A,B]`'
+        )
+    return classes
+
+
+def _set_coco_evaluators(cfg: Config, splits: dict[str, list[Any]]) -> None:
+    """Let COCO's metrics read the annotations of the data set that they evaluate."""
+    for split in ('val', 'test'):
+        if len(splits[split]) != 1:
+            continue
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            if evaluator['type'] in ('CocoMetric', 'FasterCocoMetric'):
+                if evaluator.get('ann_file') is None:
+                    evaluator['ann_file'] = _coco_file(splits[split][0])
+                evaluator.setdefault('sort_categories', True)  # as CocoFormatDataset sorts them
 
 
 def _set_num_classes(node: Any, number: int) -> None:

@@ -1,9 +1,19 @@
-"""Operation counts against a hand calculation."""
+"""Operation counts against hand calculations, brute force and other projects' counters."""
 
 import pytest
 import torch
-from hoyer_det.analysis import EnergyTable, count_operations, energy
+import torch.nn.functional as F
+from conftest import REPOSITORY
+from hoyer_det.analysis import OperationCounter
+from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
+from hoyer_det.config import load_config
+from hoyer_det.spiking import HoyerSpike
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 from torch import nn
+from torchvision.ops import DeformConv2d
+
+CONFIGS = REPOSITORY / 'configs'
 
 
 class Step(nn.Module):
@@ -11,35 +21,265 @@ class Step(nn.Module):
         return (x > 0).to(x.dtype)
 
 
-def test_counts_of_a_small_network_equal_a_hand_calculation():
+def count(net, images):
+    """Counter after a network has seen batches, each as one image."""
+    counter = OperationCounter(net)
+    with torch.no_grad(), counter:
+        for x in images:
+            with counter.image():
+                net(x)
+    return counter
+
+
+def three_layers() -> nn.Module:
     net = nn.Sequential(
         nn.Conv2d(1, 2, 3, bias=False),  # 4x4 -> 2x2
         Step(),
         nn.Conv2d(2, 4, 2, groups=2, bias=False),  # 2x2 -> 1x1
         nn.Flatten(),
-        nn.Linear(4, 3, bias=False),
+        nn.Linear(4, 3),
     )
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 3))
-        net[2].weight.fill_(1.0)
+        net[2].weight.fill_(0.3)
+    return net
+
+
+def notched_image() -> torch.Tensor:
     image = torch.ones(1, 1, 4, 4)
     image[0, 0, 0, 0] = 0  # read by one of the four 3x3 windows
-    first, second, third = count_operations(net, net, [image, image])
-    # 4 positions x 9 taps x 2 filters; the zero is missed once by each filter.
-    assert (first.dense, first.effective, first.binary) == (2 * 72, 2 * 70, True)
+    return image
+
+
+def test_counts_of_a_small_network_equal_a_hand_calculation():
+    counter = count(three_layers(), [notched_image(), torch.ones(1, 1, 4, 4)])
+    first, second, third = counter.layers
+    # 4 positions x 9 taps x 2 filters; the zero of the first image is missed once by each filter.
+    assert (first.dense, first.effective, first.input_kind) == (2 * 72, 70 + 72, 'binary')
     # Channel 0 fires at all 4 positions, channel 1 never; 2 filters a group.
-    assert (second.dense, second.effective, second.binary) == (2 * 16, 2 * 8, True)
-    # The first two sums are 4, the others 0: not binary.
-    assert (third.dense, third.effective, third.binary) == (2 * 12, 2 * 6, False)
-    assert [layer.images for layer in (first, second, third)] == [2, 2, 2]
-    table = EnergyTable(multiply_accumulate=10.0, accumulate=1.0, source='test')
-    # An image: 70 + 8 additions and 12 multiply-accumulates.
-    assert energy([first, second, third], table) == pytest.approx((78 + 120) * 1e-6)
+    assert (second.dense, second.effective, second.input_kind) == (2 * 16, 2 * 8, 'binary')
+    # The first two sums are 4 x 0.3, the others 0.
+    assert (third.dense, third.effective, third.input_kind) == (2 * 12, 2 * 6, 'real')
+    assert [layer.accumulates for layer in counter.layers] == [142, 16, 0]
+    assert [layer.multiply_accumulates for layer in counter.layers] == [0, 0, 24]
+    assert [layer.weights for layer in counter.layers] == [18, 16, 12 + 3]
+    assert [(layer.images, layer.calls) for layer in counter.layers] == [(2, 2)] * 3
+    assert first.densities == [15 / 16, 1.0]
+    assert second.densities == third.densities == [0.5, 0.5]
+    assert [layer.name for layer in counter.layers] == ['0', '2', '4']
+    assert not counter.not_counted and not counter.not_run
 
 
-def test_a_single_value_between_0_and_1_is_not_binary():
+@pytest.mark.parametrize(
+    'layer',
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2),
+        nn.Conv2d(4, 6, 3, padding='same', groups=2),
+        nn.Conv2d(4, 8, (1, 3), padding=(0, 1), groups=4, bias=False),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+    ],
+)
+def test_effective_operations_equal_the_products_with_an_active_input(layer):
+    x = (torch.rand(2, 4, 7, 9, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    (counted,) = count(layer, [x]).layers
+    # With all weights 1 and no bias every active input adds 1 for each product it is part of.
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        if layer.bias is not None:
+            layer.bias.zero_()
+        assert counted.effective == int(layer(x).sum())
+        if isinstance(layer, nn.Conv2d):
+            assert counted.dense == layer(x).numel() * layer.weight[0].numel()
+        else:
+            assert counted.dense == x.numel() * layer.weight[0].numel()
+
+
+def test_what_an_input_is_holds_for_all_images():
     net = nn.Conv2d(1, 1, 1)
-    image = torch.ones(1, 1, 8, 8)
-    image[0, 0, 3, 3] = 0.5
-    (layer,) = count_operations(net, net, [torch.ones(1, 1, 8, 8), image])
-    assert not layer.binary
+    ones = torch.ones(1, 1, 8, 8)
+    for value, kind in ((0.5, 'real'), (3.0, 'count'), (17.0, 'real'), (-1.0, 'real')):
+        other = ones.clone()
+        other[0, 0, 3, 3] = value
+        for images in ([ones, other], [other, ones]):
+            (layer,) = count(net, images).layers
+            assert layer.input_kind == kind
+            assert layer.accumulates == 0 and layer.multiply_accumulates == 128
+
+
+class Mixed(nn.Module):
+    """Two neurons, a residual, a shared layer, a functional convolution and attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 1, bias=False)
+        self.spike = HoyerSpike(extremum='fixed')
+        self.second = nn.Conv2d(2, 2, 1, bias=False)
+        self.pool = nn.MaxPool2d(2)
+        self.kernel = nn.Parameter(torch.ones(3, 2, 1, 1))
+        self.spare = nn.Linear(2, 2)
+        self.spike.running_weight.fill_(1.0)
+        self.spike.running_extremum.fill_(1.0)
+
+    def forward(self, x):
+        u = self.first(x)
+        u = u + self.second(self.spike(self.pool(u))).repeat(1, 1, 2, 2)
+        y = F.conv2d(u, self.kernel).flatten(2)
+        return y.transpose(1, 2) @ y
+
+
+def test_functional_operations_residuals_and_layers_that_do_not_run():
+    counter = count(Mixed().eval(), [torch.rand(1, 2, 4, 4)])
+    layers = {layer.name: layer for layer in counter.layers}
+    assert list(layers) == ['first', 'second', ':add', ':convolution', ':matmul']
+    assert layers[':convolution'].dense == 16 * 2 * 3
+    assert layers[':convolution'].weights == 6
+    assert layers[':matmul'].dense == 16 * 3 * 16
+    assert layers[':matmul'].inputs == 2 * 3 * 16 and layers[':matmul'].weights == 0
+    assert layers[':add'].additions == 2 * 16 and layers[':add'].dense == 0
+    assert counter.not_run == ['spare']
+    # The pooled potentials leave as spikes; the sum reads its other operand and is written.
+    written = {name: (layer.written_spikes, layer.written_real) for name, layer in layers.items()}
+    assert written == {
+        'first': (8, 0),
+        'second': (0, 0),
+        ':add': (0, 32),
+        ':convolution': (0, 48),
+        ':matmul': (0, 256),
+    }
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(2, 2, 1, bias=False) for _ in range(2))
+        self.spike = HoyerSpike(extremum='fixed')
+        self.spike.running_weight.fill_(1.0)
+        self.spike.running_extremum.fill_(1.0)
+
+    def forward(self, x):
+        stream = self.layers[0](x)
+        stream = stream + self.layers[1](x)
+        return self.spike(stream)
+
+
+def test_a_sum_that_feeds_a_neuron_is_written_for_the_next_sum_as_well():
+    layers = count(Residual().eval(), [torch.rand(1, 2, 4, 4)]).layers
+    written = {layer.name: (layer.written_spikes, layer.written_real) for layer in layers}
+    assert written == {'layers.0': (0, 32), 'layers.1': (0, 0), ':add': (32, 32)}
+
+
+class Integral(nn.Module):
+    """The expectation of a distribution, as GFL's head takes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('project', torch.arange(4.0))
+
+    def forward(self, x):
+        return x @ self.project
+
+
+def test_a_product_with_a_vector_is_counted():
+    (layer,) = count(Integral(), [torch.rand(5, 4)]).layers
+    assert (layer.dense, layer.inputs, layer.weights, layer.written_real) == (20, 20, 4, 5)
+
+
+def test_outputs_of_relu_are_counted_after_the_pooling():
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 1, 1))
+    first, second = count(net, [torch.rand(1, 1, 4, 4)]).layers
+    assert (first.written_real, second.written_real) == (12, 4)
+
+
+class Deformable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Conv2d(2, 8, 1)
+        self.deform = DeformConv2d(2, 2, 2, padding=1)
+        self.table = nn.Embedding(3, 4)
+
+    def forward(self, x):
+        self.table(torch.tensor([0]))
+        return self.deform(x, F.pad(self.offset(x), (0, 1, 0, 1)))
+
+
+def test_what_cannot_be_counted_is_named_with_the_reason():
+    counter = count(Deformable(), [torch.rand(1, 2, 4, 4)])
+    assert [layer.name for layer in counter.layers] == ['offset']
+    assert sorted(counter.not_counted) == ['deform', 'table']
+    assert 'deformable convolution' in counter.not_counted['deform']
+    assert 'Embedding' in counter.not_counted['table']
+
+
+def test_nothing_listens_afterwards():
+    net = three_layers()
+    counter = count(net, [notched_image()])
+    net(notched_image())
+    assert counter.layers[0].calls == 1
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+# ------------------------------------------------------------------------------------------------
+# Other projects' counters
+# ------------------------------------------------------------------------------------------------
+
+
+class Wrapped(nn.Module):
+    """Gives a network the interface of a detector."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def test_step(self, x):
+        return self.model(x)
+
+
+def spikingjelly(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    pytest.importorskip(
+        'spikingjelly.activation_based.op_counter', reason='SpikingJelly 2.0 is extra'
+    )
+    return spikingjelly_operations(Wrapped(model), x)
+
+
+def test_mmengine_counts_the_small_network_like_the_hand_calculation():
+    assert mmengine_dense(three_layers(), notched_image()) == (72 + 16 + 12, {})
+
+
+def test_spikingjelly_counts_the_small_network_like_the_hand_calculation():
+    assert spikingjelly(three_layers(), notched_image()) == (70 + 8, 12)
+
+
+def detector(name: str) -> nn.Module:
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(CONFIGS / name).model)
+    for layer in model.modules():
+        if isinstance(layer, HoyerSpike):  # as after training: at the clip threshold
+            layer.running_weight.fill_(1.0)
+            layer.running_extremum.fill_(1.0)
+    return model.eval()
+
+
+def test_dense_operations_of_ssd300_on_vgg16_equal_those_of_mmengine():
+    model, x = detector('hoyer_ssd_voc.py'), torch.randn(1, 3, 300, 300)
+    dense, beside = mmengine_dense(model, x)
+    counter = OperationCounter(model)
+    with torch.no_grad(), counter, counter.image():
+        model(x)
+    assert sum(layer.dense for layer in counter.layers) == dense
+    # The whole difference: MMEngine counts two operations for each output of a norm.
+    outputs = sum(layer.written_spikes for layer in counter.layers)
+    assert beside == {'batch_norm': 2 * outputs}
+
+
+def test_operations_of_a_detector_equal_those_of_spikingjelly():
+    model, x = detector('hoyer_ssd_shapes.py'), torch.randn(1, 3, 128, 128)
+    counter = OperationCounter(model)
+    with torch.no_grad(), counter, counter.image():
+        model(x)
+    here = (
+        sum(layer.accumulates for layer in counter.layers),
+        sum(layer.multiply_accumulates for layer in counter.layers),
+    )
+    assert min(here) > 0
+    assert spikingjelly(model, x) == here

@@ -103,6 +103,25 @@ def test_small_images_are_enlarged_with_their_boxes(tmp_path, samples):
     assert samples[0].pred_instances.bboxes[0, 0] == 40  # what is evaluated is left alone
 
 
+@pytest.mark.parametrize('min_side', [0, 10 * WIDTH])
+def test_boxes_over_the_edge_do_not_shift_the_picture(tmp_path, samples, min_side):
+    pictures = []
+    for index, box in enumerate([[40.0, 5.0, WIDTH, HEIGHT], [40.0, 5.0, 90.0, 70.0]]):
+        samples[0].pred_instances.bboxes = torch.tensor([box])
+        folder = tmp_path / str(index)
+        evaluate(make_hook(folder, num_images=1, min_side=min_side), samples)
+        (path,) = folder.rglob('vis_image/*.png')
+        pictures.append(cv2.imread(str(path)))
+    assert np.array_equal(*pictures)
+
+
+def test_images_without_annotations_are_drawn(tmp_path, samples):
+    for sample in samples:
+        del sample.gt_instances
+    evaluate(make_hook(tmp_path / 'out', num_images=2), samples)
+    assert len(names(tmp_path / 'out')) == 2
+
+
 def test_no_pictures_when_none_are_wanted(tmp_path, samples):
     folder = tmp_path / 'out'
     for task in ('val', 'test'):

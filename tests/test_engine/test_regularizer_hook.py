@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import mmdet
 import pytest
 import torch
-from hoyer_det.backbones import vgg
+from hoyer_det.backbones import blocks
 from hoyer_det.engine import HoyerRegularizerHook
 from hoyer_det.spiking import check_potentials, spiking_layers
 from mmdet.registry import MODELS
@@ -150,7 +150,7 @@ def test_reentrant_checkpointing_is_refused(monkeypatch):
     def reentrant(stage, x, **options):
         return checkpoint(stage, x, use_reentrant=True)
 
-    monkeypatch.setattr(vgg, 'checkpoint', reentrant)
+    monkeypatch.setattr(blocks, 'checkpoint', reentrant)
     model = build_ssd(with_cp=True)
     with listening(model), pytest.raises(RuntimeError, match='reentrant gradient checkpointing'):
         model(**batch(model), mode='loss')

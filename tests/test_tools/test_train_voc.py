@@ -78,9 +78,10 @@ def test_voc_config_trains_resumes_and_tests(tmp_path: Path, run_tool: Tool) -> 
     assert resumed.returncode == 0, resumed.stderr
     assert 'resumed epoch: 1' in resumed.stdout
     second = records(work_dir)
-    assert [record['epoch'] for record in second if 'loss' in record] == [2]
+    resumed_steps = [record for record in second if 'loss' in record]
+    assert [record['epoch'] for record in resumed_steps] == [2]
     # The warm-up goes on where it stopped.
-    assert second[0]['lr'] > steps[0]['lr']
+    assert resumed_steps[0]['lr'] > steps[0]['lr']
 
     shown, dumped = tmp_path / 'shown', tmp_path / 'new' / 'predictions.pkl'
     flags = ['--out', dumped, '--show-dir', shown, *common]

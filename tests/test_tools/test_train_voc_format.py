@@ -63,16 +63,18 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
     for key in ('pascal_voc/mAP', 'coco/bbox_mAP', 'coco/bbox_mAP_50'):
         assert metrics[key] == pytest.approx(validated[key], abs=1e-6)
 
+    report = tmp_path / 'report'
     counted = run_tool(
-        *('analyze', CONFIG, work_dir / 'epoch_1.pth', '--images', 2),
+        *('analyze', CONFIG, work_dir / 'epoch_1.pth', '--images', 2, '--out', report),
         *('--cfg-options', f'data_root={data}'),
     )
     assert counted.returncode == 0, counted.stderr
-    *layers, total = counted.stdout.splitlines()[-27:]
-    assert total.startswith('2 images: ')
-    real = [line.split()[0] for line in layers if line.endswith('real')]
-    assert real == ['backbone.stages.0.0.conv']
-    assert sum(line.endswith('0/1') for line in layers) == 21
+    summary = json.loads((report / 'summary.json').read_text())
+    (model,) = summary['models'].values()
+    assert model['totals']['images'] == 2
+    inputs = {row['layer']: row['input'] for row in model['layers'] if row['dense_macs']}
+    assert inputs.pop('backbone.stages.0.0.conv') == 'real'
+    assert list(inputs.values()) == ['0/1'] * 21
 
 
 def test_analyze_wants_an_image(tmp_path: Path, run_tool: Callable) -> None:

@@ -1,28 +1,9 @@
 # Any folder in Pascal VOC layout (JPEGImages, Annotations, ImageSets/Main): set data_root to it.
 # Classes are read from the annotations, and the splits (ann_file) from ImageSets/Main, when the
 # config is loaded.
+_base_ = '../pipelines/small160.py'
 dataset_type = 'VOCFormatDataset'
 data_root = 'data/my_voc/'
-input_size = 160
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='MinIoURandomCrop', min_ious=(0.5, 0.7, 0.9), min_crop_size=0.5),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    # after Resize, so that the boxes of the ground truth keep the size of the original image
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
-    ),
-]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
@@ -35,7 +16,7 @@ train_dataloader = dict(
         ann_file=None,
         data_prefix=dict(sub_data_root=''),
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline,
+        pipeline={{_base_.train_pipeline}},
     ),
 )
 val_dataloader = dict(
@@ -49,7 +30,7 @@ val_dataloader = dict(
         ann_file=None,
         data_prefix=dict(sub_data_root=''),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline={{_base_.test_pipeline}},
     ),
 )
 test_dataloader = val_dataloader

@@ -1,5 +1,35 @@
-"""What a model costs: operations and an energy estimate."""
+"""What a model costs: spikes, operations, memory, energy, and pictures of them."""
 
-from .operations import ENERGY_45NM, EnergyTable, LayerOperations, count_operations, energy
+from .energy import ENERGY_TABLES, EnergyTable, load_energy_table
+from .measure import Measurement, build_dataset, load_detector, measure
+from .memory import Traffic, traffic
+from .noise import evaluate, noise_curve, potential_noise
+from .operations import LayerOperations, OperationCounter
+from .potentials import LayerPotentials, PotentialRecorder
+from .spikes import LayerSpikes, SpikeRecorder
+from .twins import Cost, Network, layer_cost, network_cost
 
-__all__ = ['ENERGY_45NM', 'EnergyTable', 'LayerOperations', 'count_operations', 'energy']
+__all__ = [
+    'ENERGY_TABLES',
+    'Cost',
+    'EnergyTable',
+    'LayerOperations',
+    'LayerPotentials',
+    'LayerSpikes',
+    'Measurement',
+    'Network',
+    'OperationCounter',
+    'PotentialRecorder',
+    'SpikeRecorder',
+    'Traffic',
+    'build_dataset',
+    'evaluate',
+    'layer_cost',
+    'load_detector',
+    'load_energy_table',
+    'measure',
+    'network_cost',
+    'noise_curve',
+    'potential_noise',
+    'traffic',
+]

@@ -1,12 +1,36 @@
-"""Counts the operations of every convolution and linear layer from what it really reads."""
+"""Counts every convolution and matrix product of a network from what it really reads."""
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..spiking import HoyerSpike
+
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
+# Sums of a few spikes, as a residual of spikes makes them, are whole numbers up to here.
+LARGEST_COUNT = 16
+
+aten = torch.ops.aten
+# Operators that multiply by weights or by one another and whose operations cannot be told from
+# their arguments; by the name of the operator, the reason.
+_NOT_COUNTED = {
+    'torchvision::deform_conv2d': 'deformable convolution: reads interpolated inputs',
+    'aten::_scaled_dot_product_flash_attention_for_cpu': 'fused attention',
+    'aten::_scaled_dot_product_flash_attention': 'fused attention',
+    'aten::_scaled_dot_product_efficient_attention': 'fused attention',
+    'aten::_scaled_dot_product_cudnn_attention': 'fused attention',
+    'aten::_native_multi_head_attention': 'fused attention',
+    'aten::_transformer_encoder_layer_fwd': 'fused transformer layer',
+    'aten::mkldnn_rnn_layer': 'recurrent layer',
+    'aten::_cudnn_rnn': 'recurrent layer',
+    'aten::addmv': 'product of a matrix and a vector',
+    'aten::dot': 'product of two vectors',
+}
 
 
 @dataclass
@@ -14,107 +38,295 @@ class LayerOperations:
     """Operations of one layer, summed over the images it has seen.
 
     Attributes:
-        name: Dotted name of the layer in the model.
-        images: Number of images.
+        name: Dotted name of the layer; the operator is added where it is not the layer's own.
+        kind: ``'convolution'``, ``'linear'``, ``'matmul'`` or ``'addition'`` (of feature maps).
+        images: Number of images that the network has seen.
+        calls: How often the layer ran, over all images.
         dense: Multiply-accumulates of the dense layer, padding included, as FLOP counters count.
         effective: Those whose input is not 0.
-        binary: Whether every input seen was exactly 0 or 1, so that the effective operations are
-            additions.
+        additions: Additions of two feature maps, element by element (``'addition'`` alone).
+        inputs: Elements read.
+        active: Those that are not 0.
+        input_kind: What all inputs were: ``'binary'`` (exactly 0 or 1), ``'count'`` (whole numbers from
+            0 to 16) or ``'real'``.
+        weights: Elements of the weights and biases.
+        written_spikes: Outputs that leave through a neuron, as spikes.
+        written_real: Outputs that leave as numbers.
+        densities: Share of active inputs, an entry for each image in which the layer ran.
     """
 
     name: str
+    kind: str
     images: int = 0
+    calls: int = 0
     dense: int = 0
     effective: int = 0
-    binary: bool = True
+    additions: int = 0
+    inputs: int = 0
+    active: int = 0
+    input_kind: str = 'binary'
+    weights: int = 0
+    written_spikes: int = 0
+    written_real: int = 0
+    densities: list[float] = field(default_factory=list)
+
+    @property
+    def accumulates(self) -> int:
+        """Additions of a weight: the effective operations of a layer that read 0 and 1 alone."""
+        return self.effective if self.input_kind == 'binary' else 0
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Multiply-accumulates that remain: all dense ones of any other layer."""
+        return 0 if self.input_kind == 'binary' else self.dense
 
 
-@dataclass(frozen=True)
-class EnergyTable:
-    """Energy of single operations in picojoules.
+class OperationCounter(TorchDispatchMode):
+    """Counts the operations of a network while it runs, operator by operator.
+
+    It watches the operators that PyTorch executes, not the types of the modules, so functional
+    convolutions and matrix products are counted like layers. An operation belongs to the innermost
+    module that runs at the time. Run it without gradients::
+
+        with torch.no_grad(), OperationCounter(model) as counter:
+            for batch in batches:
+                with counter.image():
+                    model.test_step(batch)
+        counter.layers, counter.not_counted, counter.not_run
+
+    Args:
+        model: Network in evaluation mode.
 
     Attributes:
-        multiply_accumulate: A 32-bit floating-point multiplication with addition.
-        accumulate: A 32-bit floating-point addition.
-        source: Where the numbers stand.
+        layers: One entry for each layer that ran, in the order of execution.
+        not_counted: Name of a layer or operator that ran and could not be counted, and why.
     """
 
-    multiply_accumulate: float
-    accumulate: float
-    source: str
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model
+        self._hooks = ExitStack()
+        self._running: list[tuple[str, nn.Module]] = [('', model)]
+        self._entries: dict[str, LayerOperations] = {}
+        self._weights: dict[str, set[int]] = {}
+        self._parameters: set[int] = set()
+        self._images = 0
+        self._this_image: dict[str, list[int]] = {}
+        self._last: LayerOperations | None = None
+        self._unwritten = 0
+        self._ran: set[str] = set()
+        self._counted: set[str] = set()
+        self._blind: dict[str, str] = {}
+
+    def __enter__(self) -> 'OperationCounter':
+        for name, module in self._model.named_modules():
+            if name:
+                self._hooks.callback(module.register_forward_pre_hook(self._begin(name)).remove)
+                end = module.register_forward_hook(self._end, always_call=True)
+                self._hooks.callback(end.remove)
+        own = (*self._model.parameters(), *self._model.buffers())
+        self._parameters = {tensor.data_ptr() for tensor in own}
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.close()
+        super().__exit__(*error)
+
+    @contextmanager
+    def image(self) -> Iterator[None]:
+        """Count what runs inside as one image."""
+        self._images += 1
+        self._this_image = {}
+        yield
+        self._write_real()
+        self._last = None
+        for name, (active, inputs) in self._this_image.items():
+            self._entries[name].densities.append(active / max(inputs, 1))
+        for entry in self._entries.values():
+            entry.images = self._images
+
+    @property
+    def layers(self) -> list[LayerOperations]:
+        """One entry for each layer that ran."""
+        return list(self._entries.values())
+
+    @property
+    def not_counted(self) -> dict[str, str]:
+        """What ran with weights of its own, or multiplied, and is in no count, with the reason."""
+        found = dict(self._blind)
+        for name in _with_weights(self._model):
+            if name in self._ran - self._counted and not any(key.startswith(name) for key in found):
+                kind = type(self._model.get_submodule(name)).__name__
+                found[name] = f'{kind}: no convolution or matrix product of it was seen'
+        return found
+
+    @property
+    def not_run(self) -> list[str]:
+        """Layers with weights that no image needed."""
+        called = self._ran | self._counted
+        return [name for name in _with_weights(self._model) if name not in called]
+
+    def _begin(self, name: str) -> Callable:
+        def begin(module: nn.Module, inputs: tuple) -> None:
+            self._running.append((name, module))
+            self._ran.add(name)
+            if self._last is None:
+                return
+            if isinstance(module, HoyerSpike):
+                self._last.written_spikes += inputs[0].numel()
+                if self._last.kind != 'addition':  # a sum of maps is kept for the next one
+                    self._unwritten = 0
+            elif isinstance(module, _ACTIVATIONS) and self._unwritten:
+                self._unwritten = inputs[0].numel()  # after the pooling, if there was one
+
+        return begin
+
+    def _end(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        if len(self._running) > 1 and self._running[-1][1] is module:
+            self._running.pop()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        if name in _NOT_COUNTED:
+            layer = self._running[-1][0]
+            self._blind[layer or name] = f'{name}: {_NOT_COUNTED[name]}'
+            self._counted.add(layer)
+        elif func in (aten.add.Tensor, aten.add_.Tensor):
+            if _is_map(args[0]) and _is_map(args[1]) and args[0].shape == args[1].shape:
+                self._count_addition(args[1], out)
+        elif func in _RULES:
+            self._count(_RULES[func](args, out))
+        return out
+
+    def _count(self, product: '_Product') -> None:
+        self._write_real()
+        name, module = self._running[-1]
+        own = getattr(module, 'weight', None)
+        weight = product.weight
+        if not (isinstance(own, Tensor) and own.data_ptr() == weight.data_ptr()):
+            name = f'{name}:{product.kind}'
+        entry = self._entry(name, product.kind)
+        self._counted.add(self._running[-1][0])
+        entry.dense += product.dense
+        entry.effective += product.effective
+        self._read(entry, product.read)
+        seen = self._weights.setdefault(name, set())
+        if weight.data_ptr() not in self._parameters:
+            self._read(entry, weight)  # a product of two activations
+        elif weight.data_ptr() not in seen:
+            seen.add(weight.data_ptr())
+            entry.weights += weight.numel() + product.bias
+        self._last, self._unwritten = entry, product.outputs
+
+    def _count_addition(self, other: Tensor, out: Tensor) -> None:
+        # The other operand comes straight from the layer before: that one writes nothing itself.
+        self._unwritten = 0
+        entry = self._entry(f'{self._running[-1][0]}:add', 'addition')
+        entry.additions += out.numel()
+        self._read(entry, other)
+        self._last, self._unwritten = entry, out.numel()
+
+    def _entry(self, name: str, kind: str) -> LayerOperations:
+        entry = self._entries.setdefault(name, LayerOperations(name, kind))
+        entry.calls += 1
+        return entry
+
+    def _read(self, entry: LayerOperations, x: Tensor) -> None:
+        active = int(torch.count_nonzero(x))
+        entry.inputs += x.numel()
+        entry.active += active
+        entry.input_kind = max(entry.input_kind, _kind(x), key=_KINDS.index)
+        both = self._this_image.setdefault(entry.name, [0, 0])
+        both[0] += active
+        both[1] += x.numel()
+
+    def _write_real(self) -> None:
+        if self._last is not None:
+            self._last.written_real += self._unwritten
+        self._unwritten = 0
 
 
-ENERGY_45NM = EnergyTable(
-    4.6, 0.9, '45 nm CMOS, M. Horowitz, "Computing\'s energy problem", ISSCC 2014'
-)
+_KINDS = ('binary', 'count', 'real')
 
 
-def count_operations(
-    model: nn.Module, run: Callable[[Tensor], object], images: Iterable[Tensor]
-) -> list[LayerOperations]:
-    """Count operations while a model looks at images.
-
-    Args:
-        model: Network whose ``Conv2d`` and ``Linear`` layers are counted, in evaluation mode.
-        run: Runs the model on one batch, for example ``lambda x: model(x, mode='tensor')``.
-        images: Batches of shape (N, C, H, W).
-
-    Returns:
-        One entry for each layer that ran, in the order of execution.
-    """
-    layers: dict[str, LayerOperations] = {}
-    batch = 0
-
-    def counter(name: str) -> Callable:
-        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0]
-            entry = layers.setdefault(name, LayerOperations(name))
-            taps = module.weight[0].numel()
-            entry.dense += output.numel() * taps
-            active = x != 0
-            entry.binary = entry.binary and bool(torch.all(~active | (x == 1)))
-            entry.effective += _taps_on(module, active.to(torch.float32))
-            entry.images += batch
-
-        return count
-
-    with ExitStack() as hooks, torch.no_grad():
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                hooks.callback(module.register_forward_hook(counter(name)).remove)
-        for x in images:
-            batch = len(x)
-            run(x)
-    return list(layers.values())
+def _kind(x: Tensor) -> str:
+    """Tell what the entries of a tensor are, by looking at each of them."""
+    if x.dtype == torch.bool or bool(torch.all((x == 0) | (x == 1))):
+        return 'binary'
+    whole = (x >= 0) & (x <= LARGEST_COUNT) & (x == x.round())
+    return 'count' if bool(torch.all(whole)) else 'real'
 
 
-def _taps_on(module: nn.Module, active: Tensor) -> int:
-    """Return how many products of the layer have an active input, exactly."""
-    if isinstance(module, nn.Linear):
-        return int(active.sum(dtype=torch.float64)) * module.out_features
-    ones = active.new_ones(module.groups, *module.weight.shape[1:])
-    taps = F.conv2d(
-        active, ones, None, module.stride, module.padding, module.dilation, module.groups
+def _is_map(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() == 4 and x.is_floating_point()
+
+
+def _with_weights(model: nn.Module) -> list[str]:
+    """Names of the modules that hold a weight of two or more dimensions themselves."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(p.dim() > 1 for p in module.parameters(recurse=False))
+    ]
+
+
+@dataclass
+class _Product:
+    """One convolution or matrix product."""
+
+    kind: str
+    read: Tensor
+    weight: Tensor
+    bias: int
+    dense: int
+    effective: int
+    outputs: int
+
+
+def _convolution(args: tuple, out: Tensor) -> _Product:
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    # Each input of a transposed convolution meets the taps that each output of a plain one meets.
+    places = x.numel() if transposed else out.numel()
+    # One filter of ones a group counts the active taps; all filters of a group count the same.
+    if transposed:
+        filters, shape = weight.shape[1], (weight.shape[0], 1)
+    else:
+        filters, shape = weight.shape[0] // groups, (groups, weight.shape[1])
+    ones = weight.new_ones((*shape, *weight.shape[2:]), dtype=torch.float32)
+    active = (x != 0).to(torch.float32)
+    taps = aten.convolution(
+        active, ones, None, stride, padding, dilation, transposed, output_padding, groups
     )
-    return int(taps.sum(dtype=torch.float64)) * (module.out_channels // module.groups)
+    return _Product(
+        'convolution',
+        x,
+        weight,
+        0 if bias is None else bias.numel(),
+        places * weight[0].numel(),
+        int(taps.sum(dtype=torch.float64)) * filters,
+        out.numel(),
+    )
 
 
-def energy(layers: Iterable[LayerOperations], table: EnergyTable = ENERGY_45NM) -> float:
-    """Estimate the energy of one image in microjoules, computation alone.
+def _matrix_product(kind: str, read: int, weight: int) -> Callable[[tuple, Tensor], _Product]:
+    def rule(args: tuple, out: Tensor) -> _Product:
+        x, y = args[read], args[weight]
+        columns = y.shape[-1] if y.dim() > 1 else 1
+        bias = args[0].numel() if read == 1 and kind == 'linear' else 0
+        active = int(torch.count_nonzero(x))
+        return _Product(kind, x, y, bias, x.numel() * columns, active * columns, out.numel())
 
-    A layer that reads only 0 and 1 pays one addition for each active input; any other pays for every
-    dense multiply-accumulate. Memory traffic, norms, pooling and control are left out.
+    return rule
 
-    Args:
-        layers: Operations as counted by :func:`count_operations`.
-        table: Energy of the single operations.
-    """
-    total = 0.0
-    for layer in layers:
-        cost = (
-            layer.effective * table.accumulate
-            if layer.binary
-            else layer.dense * table.multiply_accumulate
-        )
-        total += cost / layer.images
-    return total * 1e-6
+
+_RULES: dict[Any, Callable[[tuple, Tensor], _Product]] = {
+    aten.convolution.default: _convolution,
+    aten.mm.default: _matrix_product('linear', 0, 1),
+    aten.mv.default: _matrix_product('linear', 0, 1),
+    aten.addmm.default: _matrix_product('linear', 1, 2),
+    aten.bmm.default: _matrix_product('matmul', 0, 1),
+    aten.baddbmm.default: _matrix_product('matmul', 1, 2),
+}

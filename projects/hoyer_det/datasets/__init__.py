@@ -1,14 +1,17 @@
-"""Data sets: any folder in VOC layout, and the embedded shapes."""
+"""Data sets: any folder in VOC layout or with COCO JSON, and the embedded shapes."""
 
+from .coco_format import CocoFormatDataset, read_categories
 from .shapes import SHAPE_CLASSES, generate_shapes
 from .shapes_dataset import ShapesDataset
 from .voc_format import VOCFormatDataset, read_classes, read_splits
 
 __all__ = [
     'SHAPE_CLASSES',
+    'CocoFormatDataset',
     'ShapesDataset',
     'VOCFormatDataset',
     'generate_shapes',
+    'read_categories',
     'read_classes',
     'read_splits',
 ]

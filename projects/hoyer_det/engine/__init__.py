@@ -3,5 +3,6 @@
 from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
 from .spike_rate_hook import SpikeRateHook
+from .spike_statistics_hook import SpikeStatisticsHook
 
-__all__ = ['DetectionPicturesHook', 'HoyerRegularizerHook', 'SpikeRateHook']
+__all__ = ['DetectionPicturesHook', 'HoyerRegularizerHook', 'SpikeRateHook', 'SpikeStatisticsHook']

@@ -73,12 +73,18 @@ class DetectionPicturesHook(DetVisualizationHook):
             image = mmcv.imfrombytes(
                 get(sample.img_path, backend_args=self.backend_args), channel_order='rgb'
             )
-            scale = self.min_side / max(image.shape[:2])
+            scale = max(self.min_side / max(image.shape[:2]), 1.0)
             if scale > 1:
                 image = mmcv.imrescale(image, scale)
-                sample = copy.deepcopy(sample)
-                for boxes in (sample.gt_instances, sample.pred_instances):
-                    boxes.bboxes = boxes.bboxes * scale
+            sample = copy.deepcopy(sample)
+            for instances in (sample.get('gt_instances'), sample.get('pred_instances')):
+                if instances is None or 'bboxes' not in instances:
+                    continue
+                boxes = instances.bboxes * scale
+                # YOLO's may reach over the edge, and the canvas would grow with them.
+                boxes[:, 0::2] = boxes[:, 0::2].clamp(0, image.shape[1])
+                boxes[:, 1::2] = boxes[:, 1::2].clamp(0, image.shape[0])
+                instances.bboxes = boxes
             self._visualizer.add_datasample(
                 f'{prefix}_{Path(sample.img_path).stem}',
                 image,

@@ -1,0 +1,144 @@
+"""Named tables of what single operations and memory accesses cost."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NUMBER_FORMATS = {'fp32': 32, 'int8': 8}  # bits of a weight and of a real-valued activation
+
+_HOROWITZ = 'M. Horowitz, "Computing\'s energy problem (and what we can do about it)", ISSCC 2014'
+_JOUPPI = (
+    'N. Jouppi et al., "Ten lessons from three generations shaped Google\'s TPUv4i", ISCA 2021, '
+    'which brings the table of Horowitz up to 7 nm'
+)
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """Energy of single operations and of memory accesses.
+
+    Attributes:
+        name: Name shown in the report.
+        source: Where the numbers stand.
+        operations: For each of ``'fp32'`` and ``'int8'`` the energy in picojoules of a
+            multiply-accumulate and of an accumulate (the addition of a weight).
+        weight_access: Picojoules to move a byte of weights.
+        activation_access: Picojoules to move a byte of activations.
+        memory: What kind of memory that is.
+    """
+
+    name: str
+    source: str
+    operations: dict[str, tuple[float, float]]
+    weight_access: float
+    activation_access: float
+    memory: str
+
+
+# int8 keeps its sums in 32 bits: product 8 x 8 bits plus 32-bit addition; accumulate 32 bits.
+_OPERATIONS_45NM = {'fp32': (3.7 + 0.9, 0.9), 'int8': (0.2 + 0.1, 0.1)}
+_OPERATIONS_7NM = {'fp32': (1.31 + 0.38, 0.38), 'int8': (0.07 + 0.03, 0.03)}
+# An access moves 64 bits. 1 MB of SRAM: 100 pJ (45 nm), 14 pJ (7 nm). DRAM: from 1300 pJ.
+_SRAM_45NM, _SRAM_7NM, _DRAM = 100 / 8, 14 / 8, 1300 / 8
+
+ENERGY_TABLES = {
+    table.name: table
+    for table in (
+        EnergyTable(
+            '45nm', _HOROWITZ, _OPERATIONS_45NM, _SRAM_45NM, _SRAM_45NM, 'all in 1 MB of SRAM'
+        ),
+        EnergyTable(
+            '45nm-dram',
+            _HOROWITZ,
+            _OPERATIONS_45NM,
+            _DRAM,
+            _SRAM_45NM,
+            'weights in DRAM (lower end of its range), activations in 1 MB of SRAM',
+        ),
+        EnergyTable('7nm', _JOUPPI, _OPERATIONS_7NM, _SRAM_7NM, _SRAM_7NM, 'all in 1 MB of SRAM'),
+        EnergyTable(
+            '7nm-dram',
+            _JOUPPI,
+            _OPERATIONS_7NM,
+            _DRAM,
+            _SRAM_7NM,
+            'weights in DDR4, activations in 1 MB of SRAM',
+        ),
+    )
+}
+
+
+def load_energy_table(name: str) -> EnergyTable:
+    """Return a built-in table by its name, or read one from a JSON file.
+
+    The file holds numbers in picojoules, per operation and per byte::
+
+        {"name": "my chip", "source": "data sheet",
+         "fp32": {"multiply_accumulate": 1.5, "accumulate": 0.4},
+         "int8": {"multiply_accumulate": 0.1, "accumulate": 0.03},
+         "memory": {"weights": 30.0, "activations": 2.0, "note": "HBM and SRAM"}}
+
+    Args:
+        name: Name of a built-in table, or path of a file that ends in ``.json``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If there is no such table, or the file lacks an entry, has an unknown one, one that
+            is no number of 0 or more, or the name of a built-in table.
+    """
+    if name in ENERGY_TABLES:
+        return ENERGY_TABLES[name]
+    if not name.endswith('.json'):
+        raise ValueError(
+            f'--energy {name}: no such table; built in are {", ".join(ENERGY_TABLES)}, anything else '
+            'must be a .json file'
+        )
+    if not Path(name).is_file():
+        raise FileNotFoundError(f'--energy {name}: no such file')
+    try:
+        values = json.loads(Path(name).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f'{name}: is not JSON ({error})') from error
+    top = {'name': str, 'source': str, 'fp32': dict, 'int8': dict, 'memory': dict}
+    _check_keys(name, '', values, set(top))
+    for key, kind in top.items():
+        if not isinstance(values[key], kind):
+            raise ValueError(f'{name}: {key} must be {"text" if kind is str else "an object"}')
+    if values['name'] in {*ENERGY_TABLES, 'network'}:
+        raise ValueError(f'{name}: name {values["name"]!r} is taken, choose another')
+    memory = dict(values['memory'])
+    note = str(memory.pop('note', 'as given'))
+    _check_keys(name, 'memory.', memory, {'weights', 'activations'})
+    operations = {}
+    for number_format in NUMBER_FORMATS:
+        costs = values[number_format]
+        _check_keys(name, f'{number_format}.', costs, {'multiply_accumulate', 'accumulate'})
+        operations[number_format] = (
+            _number(name, f'{number_format}.multiply_accumulate', costs['multiply_accumulate']),
+            _number(name, f'{number_format}.accumulate', costs['accumulate']),
+        )
+    return EnergyTable(
+        values['name'],
+        values['source'],
+        operations,
+        _number(name, 'memory.weights', memory['weights']),
+        _number(name, 'memory.activations', memory['activations']),
+        note,
+    )
+
+
+def _check_keys(file: str, prefix: str, values: Any, wanted: set[str]) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f'{file}: holds a {type(values).__name__}, not an object with a table')
+    for key in sorted(wanted ^ set(values)):
+        fault = 'is missing' if key in wanted else 'is not known'
+        raise ValueError(f'{file}: {prefix}{key} {fault}; wanted are {", ".join(sorted(wanted))}')
+
+
+def _number(file: str, key: str, value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not math.isfinite(value) or value < 0:
+        raise ValueError(f'{file}: {key} must be a number of 0 or more (picojoules), got {value!r}')
+    return float(value)

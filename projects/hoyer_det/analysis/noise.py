@@ -1,0 +1,109 @@
+"""Detection under Gaussian noise on the membrane potentials."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ..spiking import HoyerSpike, spiking_layers
+
+
+@contextmanager
+def potential_noise(model: nn.Module, sigma: float, seed: int = 0) -> Iterator[None]:
+    """Add Gaussian noise to what every ``HoyerSpike`` receives while the block runs.
+
+    Its standard deviation is ``sigma`` times the layer's clip threshold, |v|, so it is ``sigma`` in
+    the units of z = u / |v|. Two networks of the same structure that see the same batches get the
+    same noise in these units.
+
+    Args:
+        model: Network that holds ``HoyerSpike`` layers.
+        sigma: Standard deviation in units of the threshold; with 0 nothing is added.
+        seed: Seed of the noise.
+
+    Raises:
+        ValueError: If the network has no such layer.
+    """
+    layers = spiking_layers(model)
+    if not layers:
+        raise ValueError(
+            f'{type(model).__name__} has no HoyerSpike layer: the noise is relative to the clip '
+            'threshold of each layer, which other activations do not have'
+        )
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def add(module: HoyerSpike, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        u = inputs[0]
+        if u.device not in generators:
+            generators[u.device] = torch.Generator(u.device).manual_seed(seed)
+        noise = torch.empty_like(u).normal_(generator=generators[u.device])
+        return (u + noise * (sigma * module.threshold.detach().abs()).to(u.dtype),)
+
+    with ExitStack() as hooks:
+        if sigma > 0:
+            for layer in layers.values():
+                hooks.callback(layer.register_forward_pre_hook(add).remove)
+        yield
+
+
+def evaluate(model: nn.Module, cfg: Config, split: str) -> dict[str, float]:
+    """Evaluate a detector on a whole split with the evaluators of its config.
+
+    Args:
+        model: Detector in evaluation mode.
+        cfg: Completed config.
+        split: ``'val'`` or ``'test'``.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    loader = Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0)
+    evaluator = cfg[f'{split}_evaluator']
+    evaluator = Evaluator(evaluator if isinstance(evaluator, list | tuple) else [evaluator])
+    evaluator.dataset_meta = loader.dataset.metainfo
+    with torch.no_grad():
+        for batch in loader:
+            evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+    return evaluator.evaluate(len(loader.dataset))
+
+
+def noise_curve(
+    model: nn.Module,
+    run: Callable[[nn.Module], dict[str, Any]],
+    sigmas: Sequence[float],
+    seed: int = 0,
+) -> tuple[str, dict[float, float]]:
+    """Evaluate a detector without noise and under noise of several strengths.
+
+    Args:
+        model: Detector in evaluation mode.
+        run: Evaluates it and returns its metrics, as :func:`evaluate` does.
+        sigmas: Standard deviations in units of each layer's threshold.
+        seed: Seed of the noise, the same for each strength.
+
+    Returns:
+        Name of the metric, and its value by strength, 0 included. The metric is the first whose name
+        ends in ``mAP``. Where a run under noise does not return it, as ``CocoMetric`` does when nothing
+        at all was detected, it is 0.
+
+    Raises:
+        ValueError: If no metric has such a name.
+    """
+    curve: dict[float, float] = {}
+    metric = ''
+    for sigma in sorted({0.0, *sigmas}):
+        with potential_noise(model, sigma, seed):
+            metrics = run(model)
+        if sigma == 0:
+            names = [name for name in metrics if name.endswith('mAP')]
+            if not names:
+                raise ValueError(
+                    f'--noise: the evaluators return no mAP without noise, only {", ".join(metrics)}'
+                )
+            metric = names[0]
+        curve[sigma] = float(metrics.get(metric, 0.0))
+    return metric, curve

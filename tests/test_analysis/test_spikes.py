@@ -1,0 +1,93 @@
+"""Spike rates, channels, maps and histograms of potentials against counts by hand."""
+
+import pytest
+import torch
+from hoyer_det.analysis import PotentialRecorder, SpikeRecorder
+from hoyer_det.analysis.potentials import firing_levels
+from hoyer_det.analysis.spikes import choose_maps
+from hoyer_det.spiking import HoyerSpike
+from torch import nn
+
+
+def trained(**settings) -> HoyerSpike:
+    """A neuron in evaluation mode that fires at 1."""
+    layer = HoyerSpike(**{'extremum': 'fixed', **settings}).eval()
+    layer.running_weight.fill_(1.0)
+    layer.running_extremum.fill_(1.0)
+    return layer
+
+
+# Two images of three channels and 1 x 2 places; channel 0 fires everywhere, channel 2 nowhere.
+IMAGES = [
+    torch.tensor([[[[1.0, 2.0]], [[0.0, 1.5]], [[-1.0, 0.9]]]]),
+    torch.tensor([[[[9.0, 1.0]], [[0.5, 0.0]], [[0.0, 0.0]]]]),
+]
+
+
+def test_rates_channels_and_maps():
+    net = nn.Sequential(trained())
+    with SpikeRecorder(net, map_image=0) as recorder:
+        for image in IMAGES:
+            net(image)
+            recorder.end_image()
+    (layer,) = recorder.layers.values()
+    assert layer.rates == [3 / 6, 2 / 6]
+    assert layer.mean_rate == pytest.approx(5 / 12)
+    assert layer.spread == pytest.approx(1 / 12)
+    assert layer.fired.tolist() == [4, 1, 0] and layer.neurons == 4
+    assert (layer.channels, layer.dead, layer.saturated) == (3, 1, 1)
+    torch.testing.assert_close(layer.spike_map, torch.tensor([[1 / 3, 2 / 3]]))
+    assert not net[0]._forward_hooks
+
+
+def test_a_layer_that_runs_twice_counts_twice():
+    net = trained()
+    with SpikeRecorder(net) as recorder:
+        net(IMAGES[0])
+        net(IMAGES[1])
+        recorder.end_image()
+    (layer,) = recorder.layers.values()
+    assert layer.rates == [5 / 12] and layer.spread == 0
+
+
+def test_histogram_of_potentials_in_units_of_the_threshold():
+    net = nn.Sequential(trained(threshold=-2.0))
+    u = torch.tensor([[[[-1.0, 0.1, 1.82, 2.0, 2.1, 2.22, 3.0, 0.5]]]])
+    with PotentialRecorder(net) as recorder:
+        net(u)
+        net(torch.full((1, 1, 1, 4), 50.0))
+    (layer,) = recorder.layers.values()
+    assert layer.threshold == 2.0 and layer.levels.tolist() == [1.0]
+    assert layer.low == pytest.approx(-0.5, abs=0.01) and layer.high == pytest.approx(1.5, abs=0.01)
+    assert layer.total == 12 and layer.above == 4 and layer.below == 0
+    assert int(layer.counts.sum()) == 8
+    # z = 0.91, 1.0 and 1.05 lie closer to the level 1 than 0.1, 1.11 does not.
+    assert layer.near == 3 and layer.near_share == 3 / 12
+    step = (layer.high - layer.low) / len(layer.counts)
+    filled = [round(layer.low + step * i, 1) for i, n in enumerate(layer.counts.tolist()) if n]
+    assert filled[0] == pytest.approx(-0.5, abs=0.06) and filled[-1] == pytest.approx(1.5, abs=0.06)
+    assert not net[0]._forward_pre_hooks
+
+
+def test_levels_are_the_corrected_average_by_channel():
+    layer = HoyerSpike(extremum='channel', num_features=3, extremum_scale=0.5).eval()
+    layer.running_weight.copy_(torch.tensor([0.5, 1.0, 0.0]))
+    layer.running_extremum.copy_(torch.tensor([0.4, 0.6, 0.0]))
+    torch.testing.assert_close(firing_levels(layer), torch.tensor([0.4, 0.3, 0.5]))
+    # The layer itself fires at these levels.
+    u = firing_levels(layer).view(1, 3, 1)
+    assert layer(u).sum() == 3 and layer(u - 1e-4).sum() == 0
+    with PotentialRecorder(layer) as recorder:
+        layer(u + 0.05)
+        layer(u + 0.2)
+    assert recorder.layers[''].near == 3
+
+
+def test_maps_are_chosen_by_part_of_the_name_or_spread_over_the_depth():
+    names = [f'stage{i}.act' for i in range(9)]
+    assert choose_maps(names, None, 3) == [names[0], names[4], names[8]]
+    assert choose_maps(names[:2], None, 6) == names[:2]
+    assert choose_maps([], None) == []
+    assert choose_maps(names, ['stage7', 'stage1.']) == [names[1], names[7]]
+    with pytest.raises(ValueError, match='--maps stage9: fits no spiking layer'):
+        choose_maps(names, ['stage9'])

@@ -1,0 +1,177 @@
+"""Annotations in COCO format: classes, boxes, and the faults that real files have."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from coco_folder import CLASSES, change, write_coco
+from hoyer_det.datasets import CocoFormatDataset, read_categories
+from mmdet.evaluation import CocoMetric
+from mmengine.logging import MMLogger
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Messages of the logger that a run would write to its log file."""
+    messages: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [Keep()])
+    return messages
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_coco(tmp_path, 'train2017')
+
+
+def dataset(file: Path, classes: tuple[str, ...] = CLASSES, **kwargs: Any) -> CocoFormatDataset:
+    arguments = dict(
+        data_root=str(file.parents[1]),
+        ann_file=f'annotations/{file.name}',
+        data_prefix=dict(img='train2017'),
+        metainfo=dict(classes=classes),
+        pipeline=[],
+    )
+    return CocoFormatDataset(**{**arguments, **kwargs})
+
+
+def test_categories_are_in_the_order_of_their_ids(file: Path) -> None:
+    assert read_categories(file) == ('Zelle ä', 'ring', 'dot')
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('{"images": [', 'not a valid JSON file'),
+        (b'\xff\xfe', 'not a valid JSON file'),
+        ('[]', "has no 'images'"),
+        ('{"images": [{"id": 1}]}', r"images\[0\] lacks 'file_name'; each needs id, file_name"),
+    ],
+)
+def test_what_is_no_annotation_file_is_named(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    path = tmp_path / 'notes.json'
+    with pytest.raises(FileNotFoundError, match=r'notes\.json: no such annotation file.*data_root'):
+        read_categories(path)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=rf'notes\.json: {message}') as error:
+        read_categories(path)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (lambda c: c.pop('categories'), "has no 'categories'"),
+        (lambda c: c.update(annotations=[]), "has no 'annotations'"),
+        (lambda c: c['categories'][1].update(name='ring'), "2 categories have name 'ring'"),
+        (lambda c: c['categories'][1].update(id=7), '2 categories have id 7'),
+        (lambda c: c['images'][1].update(id=5), '2 images have id 5'),
+        (lambda c: c['annotations'][1].update(id=1), '2 annotations have id 1'),
+        (lambda c: c['categories'][2].pop('name'), r"categories\[2\] lacks 'name'"),
+        (lambda c: c['annotations'][1].pop('area'), r"annotations\[1\] lacks 'area'"),
+        (lambda c: c['annotations'][1].pop('iscrowd'), r"annotations\[1\] lacks 'iscrowd'"),
+        (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), r'bbox \[1, 2, 3\]; it must be'),
+        (lambda c: c['annotations'][2].update(category_id=99), 'annotation 3 has category_id 99'),
+        (lambda c: c['annotations'][2].update(image_id=6), 'annotation 3 has image_id 6'),
+    ],
+)
+def test_faults_in_the_annotations_are_named(file: Path, edit: Callable, message: str) -> None:
+    change(file, edit)
+    with pytest.raises(ValueError, match=rf'instances_train2017\.json: .*{message}') as error:
+        read_categories(file)
+    assert '\n' not in str(error.value)
+
+
+def test_boxes_labels_and_files(file: Path) -> None:
+    data = dataset(file, test_mode=True)
+    assert [data.get_data_info(i)['img_id'] for i in range(5)] == [5, 15, 25, 35, 45]
+    first, second = data.get_data_info(0), data.get_data_info(1)
+    assert Path(first['img_path']) == file.parents[1] / 'train2017' / 'left' / 'a.jpg'
+    assert (first['width'], first['height']) == (96, 80)
+    assert [box['bbox'] for box in first['instances']] == [[10, 20, 60, 70], [30, 5, 90, 50]]
+    assert [box['bbox_label'] for box in first['instances']] == [0, 1]
+    assert [(b['bbox_label'], b['ignore_flag']) for b in second['instances']] == [(2, 0), (0, 1)]
+    assert data.metainfo == dict(classes=CLASSES)  # no colours that belong to COCO's classes
+
+
+def test_images_without_an_object_are_not_trained_on(file: Path, log: list[str]) -> None:
+    data = dataset(file, filter_cfg=dict(filter_empty_gt=True))
+    assert [data.get_data_info(i)['img_id'] for i in range(len(data))] == [5, 15, 45]
+    assert len(data.get_data_info(2)['instances']) == 1
+    (line,) = [message for message in log if 'left out' in message]
+    assert 'instances_train2017.json: 1 boxes left out' in line
+    change(file, lambda content: content.update(annotations=content['annotations'][4:5]))
+    with pytest.raises(ValueError, match=r'train2017\.json: no image left of 5 listed'):
+        dataset(file, filter_cfg=dict(filter_empty_gt=True))
+
+
+def test_some_of_the_classes(file: Path, log: list[str]) -> None:
+    data = dataset(file, ('Zelle ä', 'dot'), filter_cfg=dict(filter_empty_gt=True))
+    labels = {info['img_id']: [box['bbox_label'] for box in info['instances']] for info in data}
+    assert labels == {5: [0], 15: [1, 0]}
+    assert [message.split(': ')[1][:7] for message in log if 'left out' in message] == ['1 boxes']
+
+
+@pytest.mark.parametrize(
+    'classes, problem',
+    [
+        (('ring', 'Zelle ä', 'dot'), 'ids order them otherwise'),
+        (('Zelle ä', 'gear'), r"there is no category \['gear'\]"),
+    ],
+)
+def test_classes_that_do_not_fit_the_file(
+    file: Path, classes: tuple[str, ...], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=rf'train2017\.json: its categories are .*; {problem}'):
+        dataset(file, classes)
+
+
+def test_what_is_missing_is_named(file: Path) -> None:
+    for missing in (dict(metainfo=None), dict(ann_file=None)):
+        with pytest.raises(ValueError, match='needs ann_file and metainfo.classes'):
+            dataset(file, **missing)
+    with pytest.raises(
+        FileNotFoundError, match=r'else/left/a\.jpg: no such image.*train2017\.json'
+    ):
+        dataset(file, data_prefix=dict(img='else'))
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_annotation_that_pycocotools_cannot_count_is_logged(
+    file: Path, log: list[str], test_mode: bool
+) -> None:
+    change(file, lambda content: content['annotations'][0].update(id=0))
+    dataset(file, test_mode=test_mode)
+    assert sum('an annotation has id 0' in message for message in log) == test_mode
+
+
+@pytest.mark.parametrize('classes', [CLASSES, ('ring', 'dot')])
+def test_the_true_boxes_reach_full_average_precision(file: Path, classes: tuple[str, ...]) -> None:
+    # Full only if data set and metric give the same number to the same class.
+    change(file, lambda content: content['annotations'].pop())  # too narrow to be learnt
+    data = dataset(file, classes, test_mode=True)
+    metric = CocoMetric(ann_file=str(file), sort_categories=True, classwise=True)
+    metric.dataset_meta = data.metainfo
+    for info in data:
+        boxes = [box for box in info['instances'] if not box['ignore_flag']]
+        prediction = dict(
+            bboxes=torch.tensor(np.reshape([box['bbox'] for box in boxes], (-1, 4))),
+            labels=torch.tensor([box['bbox_label'] for box in boxes], dtype=torch.long),
+            scores=torch.ones(len(boxes)),
+        )
+        metric.process(
+            {}, [dict(pred_instances=prediction, img_id=info['img_id'], ori_shape=(80, 96))]
+        )
+    result = metric.evaluate(len(data))
+    assert result['coco/bbox_mAP'] == 1.0
+    assert all(result[f'coco/{name}_precision'] == 1.0 for name in classes)

@@ -1,0 +1,250 @@
+"""tools/analyze.py: its files agree with each other, the page needs nothing else, errors are one line."""
+
+import csv
+import importlib.util
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, write_split
+from hoyer_det.config import load_config
+from hoyer_det.spiking import HoyerSpike
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+CONFIG = REPOSITORY / 'configs' / 'hoyer_ssd_vocformat.py'
+RELU = REPOSITORY / 'configs' / 'twins' / 'relu_ssd_vocformat.py'
+ONEBIT = REPOSITORY / 'configs' / 'twins' / 'onebit_ssd_vocformat.py'
+NARROW = {
+    'model.backbone.width': 1 / 16,
+    'model.neck.in_channels': (32, 64),
+    'model.neck.out_channels': (32, 64, 32, 16),
+    'model.bbox_head.in_channels': (32, 64, 32, 16),
+}
+Tool = Callable[..., str]
+
+
+def save(path: Path, root: Path, config: Path = CONFIG, seed: int = 0) -> Path:
+    """Save an untrained narrow network that fires as after training."""
+    cfg = load_config(config, {'data_root': str(root), **NARROW})
+    init_default_scope('mmdet')
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg.model)
+    for layer in model.modules():
+        if isinstance(layer, HoyerSpike):
+            layer.running_weight.fill_(1.0)
+            layer.running_extremum.fill_(0.8)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict()), path)
+    return path
+
+
+def options(root: Path) -> list[str]:
+    """Point the config to a folder and to a network that takes no time."""
+    narrow = [f'{key}={value}' for key, value in NARROW.items()]
+    loader = [f'val_dataloader.{key}' for key in ('num_workers=0', 'persistent_workers=False')]
+    data = f'data_root={root}'
+    return [
+        '--cfg-options',
+        data,
+        f'experiment_name={uuid.uuid4().hex}',
+        *(item.replace(' ', '') for item in narrow),
+        *loader,
+    ]
+
+
+@pytest.fixture
+def tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Tool:
+    """Run the tool in a folder of its own; return what it prints."""
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv('HOYER_DET_TRACEBACK', raising=False)
+
+    def run(*arguments: object) -> str:
+        spec = importlib.util.spec_from_file_location('analyze', REPOSITORY / 'tools/analyze.py')
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, 'analyze', module)  # its dataclass asks for it
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', ['analyze.py', *map(str, arguments)])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def fails(tool: Tool, tmp_path: Path) -> Tool:
+    """Run the tool; return its one line of error. Nothing may be left."""
+
+    def run(*arguments: object) -> str:
+        before = sorted((tmp_path / 'run').rglob('*'))
+        with pytest.raises(SystemExit) as exit_info:
+            tool(*arguments)
+        message = str(exit_info.value.code)
+        assert message.startswith('error: ') and '\n' not in message
+        assert sorted((tmp_path / 'run').rglob('*')) == before
+        return message
+
+    return run
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: set[str] = set()
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        for key, value in attrs:
+            if key in ('src', 'href', 'data'):
+                self.addresses.append(value)
+            if key == 'id':
+                self.ids.add(value)
+
+
+def test_files_agree_and_the_page_stands_alone(
+    tool: Tool, voc_folder: Path, tmp_path: Path
+) -> None:
+    first = save(tmp_path / 'a' / 'net.pth', voc_folder)
+    second = save(tmp_path / 'b' / 'net.pth', voc_folder, seed=1)
+    relu = save(tmp_path / 'relu.pth', voc_folder, RELU)
+    chip = tmp_path / 'chip.json'
+    constants = dict(multiply_accumulate=1.0, accumulate=0.5)
+    memory = dict(weights=1.0, activations=2.0, note='ours')
+    chip.write_text(
+        json.dumps(
+            dict(name='<chip>', source='sheet', fp32=constants, int8=constants, memory=memory)
+        )
+    )
+    flags = [
+        '--out',
+        'report',
+        '--energy',
+        chip,
+        '--compare',
+        CONFIG,
+        second,
+        '--compare',
+        RELU,
+        relu,
+    ]
+    flags += ['--names', 'ours', 'seed 1', 'relu', '--images', '8', *options(voc_folder)]
+    printed = tool(CONFIG, first, *flags)
+    assert 'ours, 2 images: an image takes' in printed
+    assert 'seed 1, int8 weights' in printed and 'ReLU twin, fp32' in printed
+    names = sorted(path.name for path in Path('report').iterdir())
+    assert names == ['layers.csv', 'neurons.csv', 'report.html', 'summary.json']
+
+    summary = json.loads(Path('report/summary.json').read_text())
+    totals = summary['models']['ours']['totals']
+    with open('report/layers.csv') as file:
+        layers = list(csv.DictReader(file))
+    assert layers[0]['input'] == 'real' and {row['input'] for row in layers[1:]} == {'0/1'}
+    for key in ('dense_macs', 'accumulates', 'remaining_macs', 'weight_bytes_int8'):
+        assert sum(float(row[key]) for row in layers) == pytest.approx(totals[key])
+    binary = sum(float(row['dense_macs']) for row in layers if row['input'] == '0/1')
+    assert totals['binary_share'] == pytest.approx(binary / totals['dense_macs'])
+    energy = {row['network']: row['<chip>'] for row in summary['energy']}
+    ours = energy['ours, fp32']
+    operations = totals['remaining_macs'] * 1.0 + totals['accumulates'] * 0.5
+    assert ours['compute_uj'] == pytest.approx(operations * 1e-6)
+    moved = totals['weight_bytes_fp32'] * 1.0 + totals['activation_bytes_fp32'] * 2.0
+    assert ours['memory_uj'] == pytest.approx(moved * 1e-6)
+    assert ours['total_uj'] == pytest.approx(ours['compute_uj'] + ours['memory_uj'])
+    # The network that is really a ReLU network costs what the twin was estimated to.
+    for cost in ('compute_uj', 'memory_uj'):
+        assert energy['relu, fp32'][cost] == pytest.approx(energy['ReLU twin, fp32'][cost])
+        assert energy['relu, int8 weights'][cost] == pytest.approx(energy['ReLU twin, int8'][cost])
+    with open('report/neurons.csv') as file:
+        neurons = list(csv.DictReader(file))
+    assert sum(int(row['dead_channels']) for row in neurons) == totals['dead_channels']
+    assert float(neurons[0]['firing_level']) == pytest.approx(0.8)
+
+    text = Path('report/report.html').read_text()
+    page = Page(text)
+    assert 'script' not in page.tags and 'link' not in page.tags
+    for address in page.addresses:
+        if address.startswith('#'):
+            assert address[1:] in page.ids
+        else:
+            assert address.startswith('data:image/')
+    assert page.tags.count('img') == 5
+    assert '&lt;chip&gt;' in text and '<chip>' not in text
+    assert len(text) < 5_000_000
+
+
+def test_noise_curve_of_two_networks(tool: Tool, voc_folder: Path, tmp_path: Path) -> None:
+    first = save(tmp_path / 'net.pth', voc_folder)
+    second = save(tmp_path / 'onebit.pth', voc_folder, ONEBIT)
+    flags = ['--noise', '2', '--compare', ONEBIT, second, '--images', '1']
+    printed = tool(CONFIG, first, *flags, '--maps', 'stages.0', *options(voc_folder))
+    folder = Path('work_dirs/hoyer_ssd_vocformat/analysis')
+    assert (folder / 'noise.png').read_bytes().startswith(b'\x89PNG')
+    noise = json.loads((folder / 'summary.json').read_text())['noise']
+    assert noise['metric'].endswith('mAP') and noise['seed'] == 0
+    assert list(noise['curves']) == ['hoyer_ssd_vocformat', 'onebit_ssd_vocformat']
+    assert list(noise['curves']['hoyer_ssd_vocformat']) == ['0.0', '2.0']
+    assert 'under noise, onebit_ssd_vocformat: 0: ' in printed
+    assert 'Noise on the membrane potentials' in (folder / 'report.html').read_text()
+
+
+def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
+    good = save(tmp_path / 'net.pth', voc_folder)
+    relu = save(tmp_path / 'relu.pth', voc_folder, RELU)
+    flags = options(voc_folder)
+    line = fails(RELU, relu, *flags)
+    assert 'relu_ssd_vocformat.py: its model has no HoyerSpike layer' in line
+    line = fails(CONFIG, good, '--compare', RELU, relu, '--noise', '0.1', *flags)
+    assert 'relu_ssd_vocformat.py has no HoyerSpike layer' in line and '--noise' in line
+    assert 'does not belong to' in fails(CONFIG, relu, *flags)
+    assert 'does not belong to' in fails(CONFIG, good, '--compare', RELU, good, *flags)
+    assert 'lost.pth: no such checkpoint' in fails(CONFIG, 'lost.pth', *flags)
+    line = fails(CONFIG, good, '--compare', CONFIG, good, *flags)
+    assert '--names' in line
+
+
+def test_no_images(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
+    good = save(tmp_path / 'net.pth', voc_folder)
+    flags = options(voc_folder)
+    assert '--images 0: must be at least 1' in fails(CONFIG, good, '--images', '0', *flags)
+    write_split(voc_folder, 'test', [])
+    assert 'test.txt' in fails(CONFIG, good, *flags)
+    assert 'lost_folder' in fails(CONFIG, good, *options(Path('lost_folder')))
+
+
+@pytest.mark.parametrize(
+    'flags, part',
+    [
+        (['--noise', '-1'], '--noise -1.0: must be 0 or more'),
+        (['--noise', 'nan'], '--noise nan'),
+        (['--noise', '0.1', '--data', 'train'], '--data val or test'),
+        (['--names', 'a', 'b'], '--names: 1 different names'),
+        (['--energy', '3nm'], '--energy 3nm: no such table'),
+        (['--maps', 'stages.9'], '--maps stages.9: fits no spiking layer'),
+    ],
+)
+def test_wrong_flags(
+    fails: Tool, voc_folder: Path, tmp_path: Path, flags: list[str], part: str
+) -> None:
+    assert part in fails(
+        CONFIG, save(tmp_path / 'net.pth', voc_folder), *flags, *options(voc_folder)
+    )
+
+
+def test_output_must_be_a_folder(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
+    good = save(tmp_path / 'net.pth', voc_folder)
+    line = fails(CONFIG, good, '--out', good, *options(voc_folder))
+    assert 'net.pth: is a file' in line
