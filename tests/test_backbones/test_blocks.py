@@ -8,7 +8,7 @@ from hoyer_det.backbones.blocks import (
     checkpointed,
     evaluate_norms,
     freeze,
-    name_channels,
+    prepare_conv_modules,
     spread_biases,
 )
 from hoyer_det.spiking import HoyerSpike
@@ -40,14 +40,14 @@ def test_neurons_of_conv_modules_learn_their_channels():
         ConvModule(7, 7, 1),
         ConvModule(7, 8, 1, act_cfg=dict(type='HoyerSpike')),
     )
-    name_channels(net)
+    prepare_conv_modules(net)
     found = [m.running_extremum.numel() for m in net.modules() if isinstance(m, HoyerSpike)]
     assert found == [5, 6, 1]
-    name_channels(net)  # a second time changes nothing
+    prepare_conv_modules(net)  # a second time changes nothing
     net(torch.randn(2, 3, 4, 4))
     wrong = ConvModule(3, 5, 1, act_cfg=dict(CHANNEL, num_features=4))
     with pytest.raises(ValueError, match='has 5 channels, the layer was made for 4'):
-        name_channels(wrong)
+        prepare_conv_modules(wrong)
 
 
 def test_setting_the_channels_keeps_an_average_that_is_there():

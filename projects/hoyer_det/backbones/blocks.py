@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..spiking import HoyerSpike
+from ..spiking import HoyerSpike, convolve
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='HoyerSpike')
@@ -44,23 +44,72 @@ def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
     return build_activation_layer(act_cfg)
 
 
-def name_channels(module: nn.Module) -> None:
-    """Tell the neurons in mmcv's ``ConvModule`` layers how many channels they will see.
+class SpikingConvModule(ConvModule):
+    """mmcv's ``ConvModule``, whose norm and neuron are computed in one in training."""
+
+    def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
+        """Run convolution, norm and activation, unless the last two are switched off."""
+        if (
+            self.training
+            and activate
+            and norm
+            and self.with_norm
+            and not self.with_explicit_padding
+            and self.order == ('conv', 'norm', 'act')
+        ):
+            return norm_then_act(self.norm, self.activate, convolve(self.conv, x))
+        return super().forward(x, activate, norm)
+
+
+def prepare_conv_modules(module: nn.Module) -> None:
+    """Tell the neurons in mmcv's ``ConvModule`` layers their channels, and fuse them with their norms.
 
     ``ConvModule`` hands its activation no channels, and without them a copy of the model that is made
     before the first batch (``EMAHook``) has no channel-wise extrema.
 
     Args:
-        module: Module that holds ``ConvModule`` layers.
+        module: Module that holds ``ConvModule`` layers; they become :class:`SpikingConvModule`.
     """
     for child in module.modules():
         if isinstance(child, ConvModule) and isinstance(
             getattr(child, 'activate', None), HoyerSpike
         ):
             child.activate.set_channels(child.out_channels)
+            # MMDetection builds these layers inside its own constructors; names and state are the same.
+            if type(child) is ConvModule:
+                child.__class__ = SpikingConvModule
 
 
-class SpikingConvBlock(nn.Sequential):
+def norm_then_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
+    """Return ``act(norm(x))``, computed in one where the two are a batch norm and a neuron."""
+    if isinstance(act, HoyerSpike) and act.takes_norm(norm, x):
+        return act(x, norm)
+    return act(norm(x))
+
+
+class SpikingSequential(nn.Sequential):
+    """Layers in a row that train in less memory.
+
+    A norm and the neuron right behind it are computed in one, and convolutions unpack the spikes they
+    read few at a time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers."""
+        layers = [*self, None]
+        index = 0
+        while index < len(self):
+            layer, behind = layers[index : index + 2]
+            if isinstance(behind, HoyerSpike):
+                x = norm_then_act(layer, behind, x)
+                index += 2
+            else:
+                x = convolve(layer, x)
+                index += 1
+        return x
+
+
+class SpikingConvBlock(SpikingSequential):
     """Convolution -> [pooling] -> norm -> activation.
 
     The pooling stands right after the convolution, on real-valued sums, as in the authors' VGG. The

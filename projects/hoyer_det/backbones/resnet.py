@@ -9,16 +9,20 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..spiking import convolve, keeps_bits
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
+    SpikingSequential,
     build_activation,
     check_indices,
     checkpointed,
     evaluate_norms,
     freeze,
+    norm_then_act,
     spread_biases,
 )
+from .pooling import build_max_pool
 
 Config = dict[str, Any]
 
@@ -71,7 +75,7 @@ class SpikingBasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        return self.norm(self.conv(self.act(x))) + self.shortcut(x)
+        return self.norm(convolve(self.conv, self.act(x))) + self.shortcut(x)
 
 
 class SpikingBottleneck(nn.Module):
@@ -129,9 +133,9 @@ class SpikingBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        out = self.conv1(self.act1(self.norm1(x)))
-        out = self.conv2(self.act2(self.norm2(out)))
-        out = self.conv3(self.act3(self.norm3(out)))
+        out = convolve(self.conv1, norm_then_act(self.norm1, self.act1, x))
+        out = convolve(self.conv2, norm_then_act(self.norm2, self.act2, out))
+        out = convolve(self.conv3, norm_then_act(self.norm3, self.act3, out))
         return out + self.shortcut(x)
 
 
@@ -149,11 +153,11 @@ def _shortcut(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride > 1:
         # Rounded up, as the strided convolution beside it rounds.
-        layers['pool'] = nn.MaxPool2d(stride, stride, ceil_mode=True)
+        layers['pool'] = build_max_pool(act_cfg, stride, stride, ceil_mode=True)
     layers['norm'] = build_norm_layer(norm_cfg, in_channels)[1]
     layers['act'] = build_activation(act_cfg, in_channels)
     layers['conv'] = build_conv_layer(conv_cfg, in_channels, out_channels, 1, bias=False)
-    return nn.Sequential(layers)
+    return SpikingSequential(layers)
 
 
 # Blocks of one convolution for 18 and 34, so twice the number of the usual blocks.
@@ -311,8 +315,9 @@ class HoyerResNet(BaseModule):
         if not normed:
             layers['norm'] = build_norm_layer(norm_cfg, channels)[1]
         layers['act'] = build_activation(act_cfg, channels)
-        return nn.Sequential(layers)
+        return SpikingSequential(layers)
 
+    @keeps_bits
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         x = self.stem(x)
@@ -367,9 +372,9 @@ def _stem(
         layers['conv'] = build_conv_layer(
             conv_cfg, in_channels, channels, 7, stride=2, padding=3, bias=False
         )
-    layers['pool'] = nn.MaxPool2d(3, stride=2, padding=1)
+    layers['pool'] = build_max_pool(act_cfg, 3, stride=2, padding=1)
     layers['norm'] = build_norm_layer(norm_cfg, channels)[1]
-    return nn.Sequential(layers)
+    return SpikingSequential(layers)
 
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..spiking import keeps_bits
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
@@ -16,6 +17,7 @@ from .blocks import (
     evaluate_norms,
     freeze,
 )
+from .pooling import build_max_pool
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -113,7 +115,7 @@ class HoyerVGG(BaseModule):
         self.stages = nn.ModuleList()
         # Nothing behind the last feature map: weights without gradient stop DistributedDataParallel.
         for index, convs in enumerate(_STAGE_CONVS[depth][: self.out_indices[-1] + 1]):
-            pool = self._pool(index, ceil_mode)
+            pool = self._pool(index, ceil_mode, act_cfg)
             blocks = [
                 SpikingConvBlock(
                     in_channels if conv == 0 else channels[index],
@@ -133,18 +135,19 @@ class HoyerVGG(BaseModule):
             fc7 = SpikingConvBlock(channels[5], channels[5], 1, **cfgs)
             self.stages.append(nn.Sequential(fc6, fc7))
         if ssd_tail:
-            self.pool4 = nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
+            self.pool4 = build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(strides[i] for i in self.out_indices)
         self._freeze_stages()
 
-    def _pool(self, stage: int, ceil_mode: bool) -> nn.Module | None:
+    def _pool(self, stage: int, ceil_mode: bool, act_cfg: dict[str, Any]) -> nn.Module | None:
         if self.ssd_tail and stage == 3:
             return None
         if self.ssd_tail and stage == 4:
-            return nn.MaxPool2d(3, stride=1, padding=1)
-        return nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)
+            return build_max_pool(act_cfg, 3, stride=1, padding=1)
+        return build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
 
+    @keeps_bits
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         outs = []

@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..spiking import check_potentials, record_hoyer_squares, spiking_layers
+from ..spiking import check_potentials, record_hoyer_squares, spikes_as_bits, spiking_layers
 
 
 @HOOKS.register_module()
@@ -82,6 +82,8 @@ class HoyerRegularizerHook(Hook):
         self._recording.close()
         if model.training and torch.is_grad_enabled() and kwargs.get('mode') == 'loss':
             self._squares = self._recording.enter_context(record_hoyer_squares(model))
+            # For heads of MMDetection, which read spikes outside the spiking modules.
+            self._recording.enter_context(spikes_as_bits())
 
     def _end(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         squares, self._squares = self._squares, []

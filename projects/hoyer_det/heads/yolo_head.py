@@ -5,7 +5,8 @@ from typing import Any
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.registry import MODELS
 
-from ..backbones.blocks import ACT_CFG, name_channels, spread_biases
+from ..backbones.blocks import ACT_CFG, prepare_conv_modules, spread_biases
+from ..spiking import keeps_bits
 
 
 @MODELS.register_module()
@@ -32,9 +33,11 @@ class HoyerYOLOV3Head(YOLOV3Head):
     ) -> None:
         super().__init__(*args, act_cfg=act_cfg, **kwargs)
         self.bias_spread = bias_spread
-        name_channels(self)
+        prepare_conv_modules(self)
 
     def init_weights(self) -> None:
         """Initialise as YOLOv3 does, then spread the norms' biases."""
         super().init_weights()
         spread_biases(self, self.bias_spread)
+
+    forward = keeps_bits(YOLOV3Head.forward)

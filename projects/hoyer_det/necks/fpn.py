@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, build_activation, spread_biases
+from ..spiking import keeps_bits
 
 
 @MODELS.register_module()
@@ -91,6 +92,8 @@ class HoyerFPN(FPN):
             layers['act'] = build_activation(act_cfg, out_channels)
             self.fpn_convs[index] = nn.Sequential(layers)
         spread_biases(self, bias_spread)
+
+    forward = keeps_bits(FPN.forward)
 
 
 def _check_levels(

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
+from ..spiking import keeps_bits
 
 
 @MODELS.register_module()
@@ -78,6 +79,7 @@ class HoyerSSDNeck(BaseModule):
                 )
             )
 
+    @keeps_bits
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the given levels followed by the extra ones."""
         outs = list(inputs)

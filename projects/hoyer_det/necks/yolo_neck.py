@@ -6,7 +6,8 @@ from typing import Any
 from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
 
-from ..backbones.blocks import ACT_CFG, NORM_CFG, name_channels, spread_biases
+from ..backbones.blocks import ACT_CFG, NORM_CFG, prepare_conv_modules, spread_biases
+from ..spiking import keeps_bits
 
 
 @MODELS.register_module()
@@ -59,7 +60,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
             init_cfg=init_cfg,
         )
         self.bias_spread = bias_spread
-        name_channels(self)
+        prepare_conv_modules(self)
 
     def init_weights(self) -> None:
         """Initialise the convolutions, then spread the norms' biases unless a checkpoint set them."""
@@ -69,3 +70,5 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         # After the layers, because `ConvModule` sets the biases of its norm to 0.
         if not keep:
             spread_biases(self, self.bias_spread)
+
+    forward = keeps_bits(YOLOV3Neck.forward)

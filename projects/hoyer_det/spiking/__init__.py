@@ -1,14 +1,22 @@
 """The neuron and its mathematics in pure PyTorch; knows nothing of detection."""
 
+from .bits import keeps_bits, mark_spikes, spikes_as_bits
+from .convolution import convolve
 from .hoyer import hoyer_extremum, hoyer_square
 from .neuron import HoyerSpike
+from .passes import plain_path
 from .recording import check_potentials, record_hoyer_squares, spiking_layers
 
 __all__ = [
     'HoyerSpike',
     'check_potentials',
+    'convolve',
     'hoyer_extremum',
     'hoyer_square',
+    'keeps_bits',
+    'mark_spikes',
+    'plain_path',
     'record_hoyer_squares',
+    'spikes_as_bits',
     'spiking_layers',
 ]

@@ -2,13 +2,17 @@
 
 import math
 import warnings
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .function import SpikeFunction
+from .bits import mark_spikes
+from .chunked import Affine, as_blocks
+from .function import FusedSpikeFunction, SpikeFunction
 from .hoyer import accumulation_dtype
+from .passes import passes_for
 
 Extremum = Literal['layer', 'channel', 'fixed']
 Saturated = Literal['clip', 'exclude']
@@ -114,22 +118,53 @@ class HoyerSpike(nn.Module):
         self._warned = False
         self._trained = False
 
-    def forward(self, potential: Tensor) -> Tensor:
-        """Turn membrane potentials (N, C, ...) into spikes of the same shape and type."""
+    def forward(self, potential: Tensor, norm: nn.BatchNorm2d | None = None) -> Tensor:
+        """Turn membrane potentials (N, C, ...) into spikes of the same shape and type.
+
+        Args:
+            potential: Membrane potential; with ``norm`` the input of that norm.
+            norm: Batch norm that gives the potential, computed here together with the spikes so that
+                the potential itself is never kept. Only where :meth:`takes_norm` allows it.
+        """
         channels = potential.size(1) if potential.dim() > 1 else 1
         self.set_channels(channels)
         if not self.training and self._has_average():
             return self._fire(potential, self._running_average())[0]
 
+        passes = passes_for(potential)
+        moments = None
         with torch.no_grad():
-            first, second, extremum, valid = self._sums(potential)
+            if norm is not None:
+                moments = _batch_moments(norm, potential, passes)
+            if passes is None:
+                first, second, extremum, valid = self._sums(potential)
+                finite = torch.isfinite(potential.sum(dtype=accumulation_dtype(potential.dtype)))
+            else:
+                first, second, extremum, valid, finite = self._fused_sums(
+                    potential, norm, moments, passes
+                )
             if not self.training:
                 self._warn_untrained()
             # Gradient checkpointing runs this forward pass a second time, inside the backward pass.
             elif torch._C._current_graph_task_id() == -1:
                 self._track(extremum, valid)
-                self._note_nonfinite(potential)
-        spikes, square = self._fire(potential, extremum, first, second)
+                self._note_nonfinite(finite)
+        if passes is None:
+            spikes, square = self._fire(potential, extremum, first, second)
+        else:
+            spikes, square = FusedSpikeFunction.apply(
+                potential,
+                None if norm is None else norm.weight,
+                None if norm is None else norm.bias,
+                self.threshold,
+                moments,
+                self.extremum_scale * self.threshold.detach().abs() * extremum,
+                first,
+                second,
+                self.surrogate_window,
+                self.surrogate_height,
+                passes,
+            )
         if self.training and self._square_log is not None:
             if self.threshold.requires_grad and not square.requires_grad:
                 raise RuntimeError(
@@ -138,7 +173,57 @@ class HoyerSpike(nn.Module):
                     'backbones checkpoint without reentry'
                 )
             self._square_log.append(square)
-        return spikes
+        return mark_spikes(spikes)
+
+    def takes_norm(self, norm: nn.Module, x: Tensor) -> bool:
+        """Tell whether ``forward(x, norm)`` may stand for ``forward(norm(x))``.
+
+        It may in training with gradients, for a plain affine ``BatchNorm2d`` in training mode with a
+        fixed momentum, where nobody listens to either module by hooks, and where there are fused
+        passes for the device, type and layout of ``x``.
+
+        Args:
+            norm: Norm in front of this layer.
+            x: Input of the norm.
+        """
+        hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks)
+        hooks += (norm._backward_pre_hooks, self._forward_hooks, self._forward_pre_hooks)
+        hooks += (self._backward_hooks, self._backward_pre_hooks)
+        return (
+            type(norm) is nn.BatchNorm2d
+            and norm.training
+            and norm.affine
+            and norm.track_running_stats
+            and norm.momentum is not None
+            and norm.weight.dtype == torch.float32
+            and self.training
+            and torch.is_grad_enabled()
+            and not any(hooks)
+            and x.dim() == 4
+            and x.numel() > x.size(1) == norm.num_features
+            and passes_for(x) is not None
+        )
+
+    def _fused_sums(
+        self,
+        x: Tensor,
+        norm: nn.BatchNorm2d | None,
+        moments: tuple[Tensor, Tensor, float] | None,
+        passes: ModuleType,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Do as :meth:`_sums`, by fused passes; and tell whether all potentials are finite."""
+        affine = None
+        if norm is not None:
+            affine = Affine(*moments, norm.weight.detach(), norm.bias.detach())
+        sums = passes.clipped_sums(
+            as_blocks(x),
+            affine,
+            self.threshold.detach().abs(),
+            self.extremum == 'channel',
+            self.saturated == 'exclude' and self.extremum != 'fixed',
+        )
+        extremum, valid = self._extremum(sums.first_unsaturated, sums.second_unsaturated)
+        return sums.first.sum(), sums.second.sum(), extremum, valid, sums.finite
 
     def _sums(self, potential: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reduce the potential to what the layer needs to know about it.
@@ -158,13 +243,17 @@ class HoyerSpike(nn.Module):
             clipped = clipped.masked_fill_(potential >= clip, 0.0)
             first = clipped.sum(dims, dtype=dtype)
             second = clipped.to(dtype).square().sum(dims)
+        return *layer_sums, *self._extremum(first, second)
+
+    def _extremum(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the extremum of the given sums, 1 where there is none, and where there is one."""
         # A NaN compares as False, so it never gets into the running average.
         valid = (second > 0) & torch.isfinite(second)
         extremum = torch.ones_like(first)
         if self.extremum != 'fixed':
             ratio = second / (first * self.threshold.abs())
             extremum = torch.where(valid, ratio, extremum)
-        return *layer_sums, extremum.view(-1), valid.view(-1)
+        return extremum.view(-1), valid.view(-1)
 
     def _fire(
         self,
@@ -207,10 +296,10 @@ class HoyerSpike(nn.Module):
         self.running_extremum.lerp_(extremum.to(self.running_extremum.dtype), weight)
         self.running_weight.lerp_(torch.ones_like(weight), weight)
 
-    def _note_nonfinite(self, potential: Tensor) -> None:
+    def _note_nonfinite(self, finite: Tensor) -> None:
         """Count, without waiting for the device, the inputs that held a NaN or an inf."""
-        bad = ~torch.isfinite(potential.sum(dtype=accumulation_dtype(potential.dtype)))
-        self._nonfinite = bad.int() if self._nonfinite is None else self._nonfinite + bad
+        bad = (~finite).int()
+        self._nonfinite = bad if self._nonfinite is None else self._nonfinite + bad
 
     def _warn_untrained(self) -> None:
         if not self._warned:
@@ -261,6 +350,19 @@ class HoyerSpike(nn.Module):
             f'extremum_scale={self.extremum_scale}, saturated={self.saturated!r}, '
             f'momentum={self.momentum}'
         )
+
+
+def _batch_moments(
+    norm: nn.BatchNorm2d, x: Tensor, passes: ModuleType
+) -> tuple[Tensor, Tensor, float]:
+    """Return mean, variance and epsilon for the batch norm of ``x``; move its running averages."""
+    mean, var = passes.moments(as_blocks(x))
+    count = x.numel() / x.size(1)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
+    return mean, var, norm.eps
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

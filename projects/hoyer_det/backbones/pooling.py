@@ -1,0 +1,100 @@
+"""Max pooling that keeps a byte for each output instead of its input."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.utils import _pair
+
+from ..spiking import HoyerSpike, mark_spikes
+from ..spiking.bits import are_spikes
+from ..spiking.passes import fusing
+
+
+class LeanMaxPool2d(nn.MaxPool2d):
+    """``MaxPool2d`` with the same outputs and gradients in a fraction of the memory.
+
+    For its backward pass, PyTorch's own keeps the whole input, of which it needs the shape alone, and
+    eight bytes for each output. Here it is one byte: which entry of its window was the largest.
+    Arguments and behaviour are those of ``nn.MaxPool2d``; where dilation, indices or windows of more
+    than 256 entries are asked for, it is that layer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool images or features (N, C, H, W)."""
+        kernel, stride = _pair(self.kernel_size), _pair(self.stride)
+        if (
+            not fusing()
+            or not (x.requires_grad and torch.is_grad_enabled())
+            or x.dim() != 4
+            or self.return_indices
+            or _pair(self.dilation) != (1, 1)
+            or kernel[0] * kernel[1] > 256
+            or kernel[1] > x.size(3)
+        ):
+            return super().forward(x)
+        out = _MaxPool.apply(x, kernel, stride, _pair(self.padding), self.ceil_mode)
+        return mark_spikes(out) if are_spikes(x) else out
+
+
+def build_max_pool(act_cfg: dict[str, Any], *args: Any, **kwargs: Any) -> nn.MaxPool2d:
+    """Build max pooling: lean in a spiking network, PyTorch's own in a twin.
+
+    Args:
+        act_cfg: Config of the network's activations.
+        *args: As for ``nn.MaxPool2d``.
+        **kwargs: As for ``nn.MaxPool2d``.
+    """
+    spiking = act_cfg['type'] in ('HoyerSpike', HoyerSpike)
+    return (LeanMaxPool2d if spiking else nn.MaxPool2d)(*args, **kwargs)
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *window: Any) -> Tensor:
+        out, indices = torch.ops.aten.max_pool2d_with_indices(x, *window[:3], [1, 1], window[3])
+        kernel, stride, padding, _ = window
+        # A position is counted from its window's corner on: line * width + column, column < kernel.
+        width = x.size(3)
+        ctx.corners = _corners(indices, stride, padding, width)
+        places = indices.to(torch.int32).sub_(ctx.corners.to(torch.int32))
+        _restep(places, width, kernel[1], kernel[0])
+        ctx.save_for_backward(places.to(torch.uint8))
+        ctx.window, ctx.like = window, (x.shape, x.dtype, x.device)
+        ctx.layout = (
+            torch.contiguous_format if x.is_contiguous() else torch.channels_last
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        kernel, stride, padding, ceil_mode = ctx.window
+        shape, dtype, device = ctx.like
+        indices = _restep(places.to(torch.int32), kernel[1], shape[3], kernel[0]) + ctx.corners
+        # Only its shape and layout are read.
+        like = torch.empty(shape, dtype=dtype, device=device, memory_format=ctx.layout)
+        grad = torch.ops.aten.max_pool2d_with_indices_backward(
+            grad, like, kernel, stride, padding, [1, 1], ceil_mode, indices
+        )
+        return grad, None, None, None, None
+
+
+def _corners(
+    indices: Tensor, stride: tuple[int, int], padding: tuple[int, int], width: int
+) -> Tensor:
+    """Return the position in the input of each window's first entry, shape (H', W')."""
+    rows = torch.arange(indices.size(2), device=indices.device) * stride[0] - padding[0]
+    columns = torch.arange(indices.size(3), device=indices.device) * stride[1] - padding[1]
+    return rows.view(-1, 1) * width + columns
+
+
+def _restep(places: Tensor, step: int, new_step: int, lines: int) -> Tensor:
+    """Change in place the step from line to line by which positions in a window are counted."""
+    # Comparisons, because a division of integers costs more than the pooling.
+    line = (places >= step).to(places.dtype)
+    for number in range(2, lines):
+        line += places >= number * step
+    return places.add_(line, alpha=new_step - step)

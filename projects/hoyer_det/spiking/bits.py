@@ -1,0 +1,233 @@
+"""Spikes kept for the backward pass as single bits instead of floating point numbers."""
+
+import copy
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache, wraps
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from .chunked import as_blocks
+from .passes import fusing
+
+# Spikes that may be kept as bits while some of them are alive, by the address of their data.
+_spikes: 'weakref.WeakValueDictionary[int, Tensor]' = weakref.WeakValueDictionary()
+
+# Entries that are packed at a time on CPU; a multiple of 8, small enough for the cache.
+_BLOCK = 1 << 17
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class PackedSpikes:
+    """Spikes as bits in the order of their memory, eight in a byte, the first as the highest.
+
+    Args:
+        spikes: Tensor of 0 and 1 without gaps in its memory.
+    """
+
+    def __init__(self, spikes: Tensor) -> None:
+        self.shape, self.strides, self.dtype = spikes.shape, spikes.stride(), spikes.dtype
+        flat = spikes.detach().as_strided((spikes.numel(),), (1,))
+        self.bits = _pack_numpy(flat) if flat.device.type == 'cpu' else _pack(flat)
+
+    def without_bits(self) -> 'PackedSpikes':
+        """Return what :meth:`unpack` needs when the bits are kept elsewhere."""
+        other = copy.copy(self)
+        other.bits = None
+        return other
+
+    def empty(self, device: torch.device) -> Tensor:
+        """Return an uninitialised tensor of the shape, strides and type of the spikes."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
+    def unpack(self, bits: Tensor | None = None, images: slice | None = None) -> Tensor:
+        """Return the spikes, of their first shape, strides, type and device.
+
+        Args:
+            bits: Where the bits are by now, if not in ``self.bits``.
+            images: Entries of the first dimension that are wanted, all by default.
+        """
+        bits = self.bits if bits is None else bits
+        size, first, count = self.strides[0], 0, self.shape[0]
+        if images is not None:
+            first, count = images.start, images.stop - images.start
+        elif len(self.shape) == 1 or size * count != self.shape.numel():
+            # The first dimension is not the outermost in memory.
+            size, first, count = self.shape.numel(), 0, 1
+        # From the byte with the first entry to that with the last.
+        start = first * size
+        part = bits[start // 8 : (start + count * size + 7) // 8]
+        unpack = _unpack_numpy if bits.device.type == 'cpu' else _unpack
+        flat = unpack(part, self.dtype)
+        shape = self.shape if images is None else (count, *self.shape[1:])
+        return flat.as_strided(shape, self.strides, start % 8)
+
+
+def mark_spikes(spikes: Tensor) -> Tensor:
+    """Declare a tensor to hold nothing but 0 and 1, so that :func:`spikes_as_bits` may pack it.
+
+    Args:
+        spikes: Tensor of any shape; it must not be written to any more.
+
+    Returns:
+        The same tensor.
+    """
+    if fusing() and spikes.requires_grad and as_blocks(spikes) is not None and _bits_wanted():
+        # On the tensor itself, so that what was packed once serves every layer that reads it.
+        spikes._packed = None
+        spikes._packed_version = spikes._version
+        _spikes[spikes.data_ptr()] = spikes
+    return spikes
+
+
+def spikes_as_bits() -> Any:
+    """Return a context in which autograd keeps spikes as bits, a 32nd of the memory of float32.
+
+    Inside, whatever a convolution or pooling saves for its backward pass and is the output of a
+    ``HoyerSpike``, itself and unchanged, is packed to bits; the layers that read the same spikes
+    share them. All other tensors are kept as ever, so the context is safe around any code, and hooks
+    that are there already, such as ``save_on_cpu``, get all there is to keep. The gradients are the
+    same. Where ``torch.compile`` traces, or gradients are off, it does nothing.
+
+    Example::
+
+        with spikes_as_bits():
+            losses = detector(images, samples, mode='loss')
+    """
+    if not fusing() or not torch.is_grad_enabled() or _bits_wanted():
+        return nullcontext()
+    return saved_tensors_hooks(*_hooks(_top_hooks()))
+
+
+def keeps_bits(forward: Callable) -> Callable:
+    """Decorate the ``forward`` of a module so that it runs in :func:`spikes_as_bits`."""
+
+    @wraps(forward)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.training:
+            return forward(self, *args, **kwargs)
+        with spikes_as_bits():
+            return forward(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _top_hooks() -> tuple[Callable, Callable] | None:
+    return torch._C._autograd._top_saved_tensors_default_hooks(False)
+
+
+def _bits_wanted() -> bool:
+    """Tell whether autograd would hand a saved tensor to this module's hook."""
+    # Gradient checkpointing puts hooks of its own on top, and only the topmost are called.
+    hooks = _top_hooks()
+    return hooks is not None and getattr(hooks[0], 'keeps_bits', False)
+
+
+def _hooks(outer: tuple[Callable, Callable] | None) -> tuple[Callable, Callable]:
+    """Return the hooks that pack and unpack, on top of others or of none."""
+    outer_keep, outer_restore = outer or (_same, _same)
+
+    def keep(tensor: Tensor) -> Any:
+        packed = _packed(tensor)
+        if packed is None:
+            return None, outer_keep(tensor)
+        return packed, outer_keep(packed.bits)
+
+    def restore(kept: tuple[PackedSpikes | None, Any]) -> Tensor:
+        packed, inner = kept
+        inner = outer_restore(inner)
+        return inner if packed is None else packed.unpack(inner)
+
+    keep.keeps_bits = True
+    return keep, restore
+
+
+def packed_spikes(x: Tensor) -> PackedSpikes | None:
+    """Return the bits of a tensor inside :func:`spikes_as_bits`; None if it is not known as spikes.
+
+    Args:
+        x: Tensor that may be the output of a ``HoyerSpike``.
+    """
+    return _packed(x) if fusing() and _bits_wanted() else None
+
+
+def are_spikes(x: Tensor) -> bool:
+    """Tell whether a tensor is known as spikes inside :func:`spikes_as_bits`."""
+    return fusing() and _bits_wanted() and _owner(x) is not None
+
+
+def _same(kept: Tensor) -> Tensor:
+    return kept
+
+
+def _packed(tensor: Tensor) -> PackedSpikes | None:
+    """Return the bits of a tensor that is known to be unchanged spikes, else None."""
+    owner = _owner(tensor)
+    if owner is not None and owner._packed is None:
+        owner._packed = PackedSpikes(tensor)
+    return None if owner is None else owner._packed
+
+
+def _owner(tensor: Tensor) -> Tensor | None:
+    """Return the marked tensor with the same entries at the same place in memory."""
+    owner = _spikes.get(tensor.data_ptr())
+    if (
+        owner is None
+        or owner._version != owner._packed_version  # written to since it was marked
+        or owner.dtype != tensor.dtype
+        or owner.shape != tensor.shape
+        or owner.stride() != tensor.stride()
+    ):
+        return None
+    return owner
+
+
+def _pack_numpy(flat: Tensor) -> Tensor:
+    # As integers of the same size: any floating type compares alike, bfloat16 too.
+    values = flat.view(_INTEGERS[flat.element_size()]).numpy()
+    bits = np.empty((len(values) + 7) // 8, np.uint8)
+    flags = np.empty(min(_BLOCK, len(values)), bool)
+    for start in range(0, len(values), _BLOCK):
+        part = values[start : start + _BLOCK]
+        np.not_equal(part, 0, out=flags[: len(part)])
+        packed = np.packbits(flags[: len(part)])
+        bits[start // 8 : start // 8 + len(packed)] = packed
+    return torch.from_numpy(bits)
+
+
+def _unpack_numpy(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    table = _table(dtype)
+    out = torch.empty(len(bits) * 8, dtype=dtype)
+    rows = out.view(_INTEGERS[out.element_size()]).view(-1, 8).numpy()
+    # One pass: a byte picks the row of its eight entries.
+    np.take(table, bits.numpy(), axis=0, out=rows, mode='clip')
+    return out
+
+
+@cache
+def _table(dtype: torch.dtype) -> np.ndarray:
+    """Return the eight entries of each byte, 256 rows, as integers of the size of ``dtype``."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    values = torch.from_numpy(bits).to(dtype)
+    return values.view(_INTEGERS[values.element_size()]).numpy()
+
+
+def _weights(device: torch.device) -> Tensor:
+    return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
+
+
+def _pack(flat: Tensor) -> Tensor:
+    flags = flat != 0
+    if len(flags) % 8:
+        flags = torch.nn.functional.pad(flags, (0, -len(flags) % 8))
+    return (flags.view(-1, 8) * _weights(flat.device)).sum(1, dtype=torch.uint8)
+
+
+def _unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    return (bits.view(-1, 1) & _weights(bits.device)).ne_(0).view(-1).to(dtype)
