@@ -3,7 +3,14 @@
 import pytest
 import torch
 from hoyer_det.backbones.pooling import LeanMaxPool2d
+from hoyer_det.spiking import fused_path
 from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def fused():
+    with fused_path():
+        yield
 
 
 @pytest.mark.parametrize('channels_last', [False, True])

@@ -75,15 +75,11 @@ def test_training_moves_thresholds_and_the_average_follows(trained):
     _, model, average = trained
     layers, averaged = spiking_layers(model), spiking_layers(average)
     assert set(layers) == set(averaged) and len(layers) == 1 + 8 * 2 + 8
-    still = []
     for name, layer in layers.items():
         assert layer is not averaged[name]
         assert layer.running_weight.item() > averaged[name].running_weight.item() > 0, name
         # The head begins with weights of 0.01 and no norm: too small a gradient to see in two steps.
-        if layer.threshold.item() == 1 and not name.startswith('bbox_head'):
-            still.append(name)
-    # At the end of a network on so small an image, a layer may have no potential inside its box.
-    assert len(still) <= 1, still
+        assert layer.threshold.item() != 1 or name.startswith('bbox_head'), name
 
 
 class Start(Hook):

@@ -13,6 +13,7 @@ from hoyer_det.spiking import (
     chunked,
     compiled,
     convolution,
+    fused_path,
     plain_path,
     record_hoyer_squares,
     spikes_as_bits,
@@ -20,6 +21,12 @@ from hoyer_det.spiking import (
 from hoyer_det.spiking.bits import PackedSpikes, mark_spikes
 from torch import nn
 from torch.nn import functional as F
+
+
+@pytest.fixture(autouse=True)
+def fused():
+    with fused_path():
+        yield
 
 
 def training_step(net, x, plain=False, weight=1e-3):

@@ -4,13 +4,14 @@ from .bits import keeps_bits, mark_spikes, spikes_as_bits
 from .convolution import convolve
 from .hoyer import hoyer_extremum, hoyer_square
 from .neuron import HoyerSpike
-from .passes import plain_path
+from .passes import fused_path, plain_path
 from .recording import check_potentials, record_hoyer_squares, spiking_layers
 
 __all__ = [
     'HoyerSpike',
     'check_potentials',
     'convolve',
+    'fused_path',
     'hoyer_extremum',
     'hoyer_square',
     'keeps_bits',

@@ -1,8 +1,9 @@
 """Which implementation runs the passes over a layer's tensors."""
 
 import importlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from types import ModuleType
 
@@ -11,22 +12,35 @@ from torch import Tensor
 
 from . import chunked, compiled
 
-_fused = True
+# Off by default: new, and not yet run on a GPU.
+_fused = os.environ.get('HOYER_DET_FUSED') == '1'
 
 
 @contextmanager
-def plain_path() -> Iterator[None]:
-    """Let every neuron compute by plain tensor operations, with nothing fused or packed.
-
-    The plain operations are the reference of the fused ones. Inside, batch norms are modules of their
-    own, and autograd keeps potentials and spikes as they are.
-    """
+def _switch(fused: bool) -> Iterator[None]:
     global _fused
-    before, _fused = _fused, False
+    before, _fused = _fused, fused
     try:
         yield
     finally:
         _fused = before
+
+
+def fused_path() -> AbstractContextManager[None]:
+    """Let neurons run their passes fused, and keep spikes for the backward pass as bits.
+
+    The environment variable ``HOYER_DET_FUSED=1`` does it for a whole process.
+    """
+    return _switch(True)
+
+
+def plain_path() -> AbstractContextManager[None]:
+    """Let every neuron compute by plain tensor operations, with nothing fused or packed (default).
+
+    The plain operations are the reference of the fused ones. Inside, batch norms are modules of their
+    own, and autograd keeps potentials and spikes as they are.
+    """
+    return _switch(False)
 
 
 def fusing() -> bool:
