@@ -27,8 +27,8 @@ class HoyerVGGCIFAR(HoyerVGG):
             for index, stride in zip(self.out_indices, self.out_strides, strict=True)
         )
 
-    def _pool(self, stage: int, ceil_mode: bool) -> nn.Module | None:
-        return None if stage == 4 else super()._pool(stage, ceil_mode)
+    def _pool(self, stage: int, ceil_mode: bool, act_cfg: dict[str, Any]) -> nn.Module | None:
+        return None if stage == 4 else super()._pool(stage, ceil_mode, act_cfg)
 
 
 @MODELS.register_module()
