@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from hoyer_det.backbones import HoyerVGG
+from hoyer_det.cli import keep_freed_memory
 from hoyer_det.spiking import HoyerSpike, fused_path, plain_path, record_hoyer_squares
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -73,6 +74,8 @@ def main() -> None:
     batch = args.batch or (16 if on_gpu else 2)
     torch.manual_seed(0)
     init_default_scope('mmdet')
+    keep_freed_memory()  # as tools/train.py
+    report = {'date': time.strftime('%Y-%m-%d %H:%M %Z'), 'machine': machine(device)}
 
     rows: list[dict] = []
     if 'neuron' in args.only:
@@ -90,9 +93,10 @@ def main() -> None:
         lif(rows, device, args.quick, rounds)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    report = {'machine': machine(device), 'date': time.strftime('%Y-%m-%d %H:%M %Z'), 'rows': rows}
+    report |= {'load_at_end': load(), 'rows': rows}
     (args.out / f'{args.device}.json').write_text(json.dumps(report, indent=1) + '\n')
     plot(rows, args.out / f'{args.device}.png')
+    print(f'\n{report["date"]}, {report["machine"]}, {report["load_at_end"]:.1f} at the end\n')
     print(table(rows))
 
 
@@ -100,11 +104,15 @@ def machine(device: torch.device) -> str:
     """Describe the machine in a line."""
     if device.type == 'cuda':
         return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
-    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else float('nan')
     return (
-        f'{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, load '
-        f'{load:.1f}, torch {torch.__version__}'
+        f'{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, '
+        f'load average {load():.1f}, torch {torch.__version__}'
     )
+
+
+def load() -> float:
+    """Return the load average of the last minute; NaN where the system has none."""
+    return os.getloadavg()[0] if hasattr(os, 'getloadavg') else float('nan')
 
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> Times:
@@ -181,16 +189,11 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
         with torch.no_grad():
             target.copy_(u)
 
-    def clone() -> None:
-        with torch.no_grad():
-            u.clone()
-
     cases = {
         'neuron': both(lambda: spike(u)),
         'plain': both(lambda: spike(u), plain=True),
         'relu': both(lambda: relu(u)),
         'copy': copy,
-        'clone': clone,
         'norm+neuron': both(fused_norm),
         'norm+neuron, plain': both(lambda: spike(norm(u)), plain=True),
         'norm+relu': both(lambda: relu(norm(u))),
@@ -201,8 +204,6 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
     limit = 2.5
     section = f'forward+backward at {size}'
     add(rows, section, 'neuron / copies of its 20 bytes an entry', times, 'neuron', 'copy', limit)
-    # The same with results in fresh memory, as autograd's are; on CPU the system has to hand it out.
-    add(rows, section, 'neuron / copies into fresh memory', times, 'neuron', 'clone', limit)
     add(rows, section, 'ReLU / copies of its 20 bytes an entry', times, 'relu', 'copy', limit)
     add(rows, section, 'neuron / plain tensor operations', times, 'neuron', 'plain')
     add(rows, section, 'neuron / ReLU', times, 'neuron', 'relu')

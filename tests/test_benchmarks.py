@@ -21,7 +21,7 @@ def test_quick_run_of_the_neuron_writes_table_json_and_plot(tmp_path):
     result = run('--quick', '--only', 'neuron', '--out', str(tmp_path))
     assert result.returncode == 0, result.stderr[-2000:]
     report = json.loads((tmp_path / 'cpu.json').read_text())
-    assert len(report['rows']) == 7 and report['machine']
+    assert len(report['rows']) == 6 and report['machine']
     for row in report['rows']:
         assert row['what'] in result.stdout and row['ratio'] > 0
         assert row['low'] <= row['ratio'] <= row['high']

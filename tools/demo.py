@@ -8,17 +8,12 @@ from pathlib import Path
 
 CONFIG = 'configs/hoyer_ssd_shapes.py'
 WORK_DIR = Path('work_dirs/demo')
-# glibc hands freed tensors back to the system and faults them in again at every step; keeping them
-# makes a training step on a CPU shorter. Other systems ignore the variables.
-KEEP_MEMORY = dict(
-    MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='4000000000', MALLOC_TOP_PAD_='200000000'
-)
 
 
 def run(*command: str) -> None:
     """Run one of the tools; stop with its exit code if it fails."""
     print(f'\n[demo] python {" ".join(command)}', flush=True)
-    result = subprocess.run([sys.executable, *command], env={**KEEP_MEMORY, **os.environ})
+    result = subprocess.run([sys.executable, *command])
     if result.returncode:
         sys.exit(result.returncode)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
 from hoyer_det.cli import (
     add_common_arguments,
+    keep_freed_memory,
     nothing_left_behind,
     one_line_errors,
     set_up_work_dir,
@@ -75,6 +76,7 @@ def main() -> None:
     """Train."""
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
+    keep_freed_memory()
     with one_line_errors():
         runner = build_runner(args)
     with one_line_errors(FloatingPointError, OSError, ValueError, AssertionError):

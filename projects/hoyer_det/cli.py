@@ -1,6 +1,7 @@
 """What the command lines in ``tools/`` share."""
 
 import argparse
+import ctypes
 import os
 import shutil
 import sys
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.visualization import Visualizer
 
@@ -37,6 +39,24 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
         if not isinstance(error, ValueError | OSError | FloatingPointError):
             text = f'{type(error).__name__}: {text} (set {TRACEBACK_VARIABLE}=1 for the traceback)'
         sys.exit(f'error: {text}')
+
+
+def keep_freed_memory() -> None:
+    """Let freed tensors stay with the process, where it computes on a CPU.
+
+    The C library of Linux hands large blocks back to the system and has every page of the next tensor
+    filled with zeros again, at each training step. Nothing happens where there is a GPU or another C
+    library, or where variables of the environment (``MALLOC_...``) say already how memory is kept.
+    """
+    chosen = any(name.startswith('MALLOC_') for name in os.environ)
+    if chosen or torch.cuda.is_available() or not sys.platform.startswith('linux'):
+        return
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is None:
+        return
+    # malloc.h: M_MMAP_MAX = -4, no block is mapped by itself; M_TRIM_THRESHOLD = -1, in bytes.
+    mallopt(-4, 0)
+    mallopt(-1, 2**31 - 1)
 
 
 @contextmanager

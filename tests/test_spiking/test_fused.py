@@ -10,21 +10,21 @@ from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.spiking import (
     HoyerSpike,
-    chunked,
-    compiled,
-    convolution,
     fused_path,
     plain_path,
     record_hoyer_squares,
     spikes_as_bits,
 )
-from hoyer_det.spiking.bits import PackedSpikes, mark_spikes
+from hoyer_det.spiking.fused import build, convolution, cpu
+from hoyer_det.spiking.fused.bits import PackedSpikes, mark_spikes
 from torch import nn
 from torch.nn import functional as F
 
 
 @pytest.fixture(autouse=True)
 def fused():
+    if build.library() is None:
+        pytest.skip('no C compiler')
     with fused_path():
         yield
 
@@ -61,9 +61,9 @@ def assert_same(fast, plain, rtol=1e-4):
 @pytest.mark.parametrize('extremum', ['layer', 'channel', 'fixed'])
 @pytest.mark.parametrize('saturated', ['clip', 'exclude'])
 @pytest.mark.parametrize('channels_last', [False, True])
-@pytest.mark.parametrize('piece', [64, 1 << 17])
-def test_block_of_norm_and_neuron(extremum, saturated, channels_last, piece, monkeypatch):
-    monkeypatch.setattr(chunked, '_PIECE', piece)
+@pytest.mark.parametrize('threads', [1, 3])
+def test_block_of_norm_and_neuron(extremum, saturated, channels_last, threads, monkeypatch):
+    monkeypatch.setattr(cpu, '_threads', lambda entries: threads)
     torch.manual_seed(0)
     act = dict(type='HoyerSpike', extremum=extremum, saturated=saturated, threshold=-0.8)
     block = SpikingConvBlock(3, 6, 3, padding=1, act_cfg=act, bias_spread=1.0)
@@ -78,8 +78,7 @@ def test_block_of_norm_and_neuron(extremum, saturated, channels_last, piece, mon
 
 @pytest.mark.parametrize('shape', [(4, 5), (2, 5, 7), (3, 5, 4, 6)])
 @pytest.mark.parametrize('with_square', [False, True])
-def test_neuron_alone(shape, with_square, monkeypatch):
-    monkeypatch.setattr(chunked, '_PIECE', 30)
+def test_neuron_alone(shape, with_square):
     torch.manual_seed(0)
     layer, x = HoyerSpike(5, 'channel', threshold=0.7), torch.randn(shape)
     weight = 1e-2 if with_square else 0.0
@@ -107,15 +106,6 @@ def test_whole_backbones(net, monkeypatch):
     x = torch.randn(3, 3, 48, 64)
     fast, plain = training_step(net, x), training_step(net, x, plain=True)
     assert_same(fast, plain, rtol=2e-3)
-
-
-@pytest.fixture(params=['compiled', 'chunked'], autouse=True)
-def implementation(request, monkeypatch):
-    """Run every test with the C passes and with the tensor operations in pieces."""
-    if request.param == 'chunked':
-        monkeypatch.setattr(compiled, 'library', lambda: None)
-    elif compiled.library() is None:
-        pytest.skip('no C compiler')
 
 
 def kept_bytes(net, x, plain=False):
@@ -185,12 +175,12 @@ def test_bits_give_back_the_spikes(dtype, shape):
 
 
 def test_bits_without_numpy_are_the_same():
-    from hoyer_det.spiking import bits
+    from hoyer_det.spiking.fused import bits
 
     spikes = torch.randint(0, 2, (101,)).float()
     packed = PackedSpikes(spikes)
-    assert torch.equal(bits._pack(spikes), packed.bits)
-    assert torch.equal(bits._unpack(packed.bits, torch.float32)[:101], spikes)
+    assert torch.equal(bits._pack_by_torch(spikes), packed.bits)
+    assert torch.equal(bits._unpack_by_torch(packed.bits, torch.float32)[:101], spikes)
 
 
 def test_spikes_that_were_written_to_are_kept_as_they_are():
@@ -224,20 +214,3 @@ def test_nan_is_noted_behind_a_norm():
     block(torch.full((1, 3, 4, 4), float('nan')))
     with pytest.raises(FloatingPointError, match='act'):
         check_potentials(block)
-
-
-@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
-def test_compiled_model_has_the_same_gradients(backend):
-    torch.manual_seed(0)
-    net = HoyerVGG(11, 0.1, bias_spread=1.0)
-    x = torch.randn(2, 3, 32, 32)
-    plain = training_step(net, x, weight=0.0)
-    compiled = copy.deepcopy(net).train()
-    again = x.clone().requires_grad_()
-    outs = torch.compile(compiled, backend=backend)(again)
-    loss = sum((o * torch.linspace(-1, 1, o.numel()).view(o.shape)).sum() for o in outs)
-    loss.backward()
-    torch.testing.assert_close(loss, plain[0][-1], rtol=1e-4, atol=1e-4)
-    for name, p in compiled.named_parameters():
-        scale = plain[1][name].abs().max().item()
-        torch.testing.assert_close(p.grad, plain[1][name], rtol=2e-3, atol=2e-3 * scale, msg=name)

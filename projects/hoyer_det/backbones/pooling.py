@@ -8,8 +8,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
 
 from ..spiking import HoyerSpike, mark_spikes
-from ..spiking.bits import are_spikes
-from ..spiking.passes import fusing
+from ..spiking.fused import build, cpu
+from ..spiking.fused.bits import are_spikes
+from ..spiking.fused.switch import fusing
 
 
 class LeanMaxPool2d(nn.MaxPool2d):
@@ -24,17 +25,22 @@ class LeanMaxPool2d(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         """Pool images or features (N, C, H, W)."""
         kernel, stride = _pair(self.kernel_size), _pair(self.stride)
+        padding = _pair(self.padding)
         if (
-            not fusing()
+            not fusing(x)
             or not (x.requires_grad and torch.is_grad_enabled())
             or x.dim() != 4
+            or not x.numel()
             or self.return_indices
             or _pair(self.dilation) != (1, 1)
             or kernel[0] * kernel[1] > 256
+            # What PyTorch refuses, it shall refuse in its own words.
+            or any(2 * p > k for p, k in zip(padding, kernel, strict=True))
+            or kernel[0] > x.size(2)
             or kernel[1] > x.size(3)
         ):
             return super().forward(x)
-        out = _MaxPool.apply(x, kernel, stride, _pair(self.padding), self.ceil_mode)
+        out = _MaxPool.apply(x, kernel, stride, padding, self.ceil_mode)
         return mark_spikes(out) if are_spikes(x) else out
 
 
@@ -53,41 +59,71 @@ def build_max_pool(act_cfg: dict[str, Any], *args: Any, **kwargs: Any) -> nn.Max
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *window: Any) -> Tensor:
-        out, indices = torch.ops.aten.max_pool2d_with_indices(x, *window[:3], [1, 1], window[3])
-        kernel, stride, padding, _ = window
-        # A position is counted from its window's corner on: line * width + column, column < kernel.
-        width = x.size(3)
-        ctx.corners = _corners(indices, stride, padding, width)
-        places = indices.to(torch.int32).sub_(ctx.corners.to(torch.int32))
-        _restep(places, width, kernel[1], kernel[0])
-        ctx.save_for_backward(places.to(torch.uint8))
         ctx.window, ctx.like = window, (x.shape, x.dtype, x.device)
         ctx.layout = (
             torch.contiguous_format if x.is_contiguous() else torch.channels_last
         )  # fmt: skip
+        compiled = x.device.type == 'cpu' and x.dtype == torch.float32 and x.is_contiguous()
+        ctx.compiled = compiled and build.library() is not None
+        if ctx.compiled:
+            out, places = cpu.max_pool(x, *window)
+        else:
+            out, places = _max_pool(x, *window)
+        ctx.save_for_backward(places)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (places,) = ctx.saved_tensors
-        kernel, stride, padding, ceil_mode = ctx.window
         shape, dtype, device = ctx.like
-        indices = _restep(places.to(torch.int32), kernel[1], shape[3], kernel[0]) + ctx.corners
-        # Only its shape and layout are read.
-        like = torch.empty(shape, dtype=dtype, device=device, memory_format=ctx.layout)
-        grad = torch.ops.aten.max_pool2d_with_indices_backward(
-            grad, like, kernel, stride, padding, [1, 1], ceil_mode, indices
-        )
+        if ctx.compiled:
+            grad = cpu.max_pool_backward(grad, places, shape, *ctx.window)
+        else:
+            # Only its shape and layout are read.
+            like = torch.empty(shape, dtype=dtype, device=device, memory_format=ctx.layout)
+            grad = _max_pool_backward(grad, places, like, *ctx.window)
         return grad, None, None, None, None
 
 
-def _corners(
-    indices: Tensor, stride: tuple[int, int], padding: tuple[int, int], width: int
+Window = tuple[int, int]
+
+
+def _max_pool(
+    x: Tensor, kernel: Window, stride: Window, padding: Window, ceil_mode: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the maxima and which entry of its window each is, by PyTorch's own pooling."""
+    out, indices = torch.ops.aten.max_pool2d_with_indices(
+        x, kernel, stride, padding, [1, 1], ceil_mode
+    )
+    # A position is counted from its window's corner on: line * width + column, column < kernel.
+    width = x.size(3)
+    places = indices.to(torch.int32).sub_(_corners(indices, stride, padding, width).int())
+    _restep(places, width, kernel[1], kernel[0])
+    return out, places.to(torch.uint8)
+
+
+def _max_pool_backward(
+    grad: Tensor,
+    places: Tensor,
+    like: Tensor,
+    kernel: Window,
+    stride: Window,
+    padding: Window,
+    ceil_mode: bool,
 ) -> Tensor:
+    width = like.size(3)
+    indices = _restep(places.to(torch.int32), kernel[1], width, kernel[0])
+    indices = indices + _corners(places, stride, padding, width)
+    return torch.ops.aten.max_pool2d_with_indices_backward(
+        grad, like, kernel, stride, padding, [1, 1], ceil_mode, indices
+    )
+
+
+def _corners(places: Tensor, stride: Window, padding: Window, width: int) -> Tensor:
     """Return the position in the input of each window's first entry, shape (H', W')."""
-    rows = torch.arange(indices.size(2), device=indices.device) * stride[0] - padding[0]
-    columns = torch.arange(indices.size(3), device=indices.device) * stride[1] - padding[1]
+    rows = torch.arange(places.size(2), device=places.device) * stride[0] - padding[0]
+    columns = torch.arange(places.size(3), device=places.device) * stride[1] - padding[1]
     return rows.view(-1, 1) * width + columns
 
 

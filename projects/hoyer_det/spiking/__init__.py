@@ -1,10 +1,10 @@
 """The neuron and its mathematics in pure PyTorch; knows nothing of detection."""
 
-from .bits import keeps_bits, mark_spikes, spikes_as_bits
-from .convolution import convolve
+from .fused.bits import keeps_bits, mark_spikes, spikes_as_bits
+from .fused.convolution import convolve
+from .fused.switch import fused_path, plain_path
 from .hoyer import hoyer_extremum, hoyer_square
 from .neuron import HoyerSpike
-from .passes import fused_path, plain_path
 from .recording import check_potentials, record_hoyer_squares, spiking_layers
 
 __all__ = [

@@ -1,13 +1,11 @@
 """The spike and the Hoyer square of one layer as a single differentiable function."""
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import chunked
 from .hoyer import accumulation_dtype
 
 
@@ -57,8 +55,7 @@ class SpikeFunction(torch.autograd.Function):
         ctx.save_for_backward(potential, threshold, first, second)
         ctx.window, ctx.height = window, height
         ctx.set_materialize_grads(False)
-        # Written as the type of the potential at once: no boolean tensor in between.
-        spikes = torch.ge(potential, level, out=torch.empty_like(potential))
+        spikes = _fire(potential, level)
         square = first.square() / second.masked_fill(second == 0, 1.0)
         return spikes, square
 
@@ -88,92 +85,11 @@ class SpikeFunction(torch.autograd.Function):
         return grad, grad_threshold, None, None, None, None, None
 
 
-class FusedSpikeFunction(torch.autograd.Function):
-    """:class:`SpikeFunction` in few passes over the memory, and if wanted the batch norm before it.
-
-    With a norm its input is all that is kept for the backward pass: the potential is computed from it
-    again, piece by piece, and the norm's own backward pass is part of this one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        threshold: Tensor,
-        moments: tuple[Tensor, Tensor, float] | None,
-        level: Tensor,
-        first: Tensor,
-        second: Tensor,
-        window: float,
-        height: float,
-        passes: ModuleType,
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the spikes.
-
-        Args:
-            ctx: Autograd context.
-            x: Membrane potential, or the input of the norm, shape (N, C, ...).
-            weight: Weight of the norm, None without a norm.
-            bias: Bias of the norm.
-            threshold: Clip threshold ``v``, a scalar.
-            moments: Mean and variance of ``x`` for each channel, and what the norm adds to the
-                variance; None without a norm.
-            level: Firing level in the units of ``u``, shape (1,) or (C,).
-            first: Sum over the layer of ``clip(u, 0, |v|)``, a scalar.
-            second: Sum over the layer of its square, a scalar.
-            window: Upper end of the surrogate gradient, in units of ``z``.
-            height: Value of the surrogate gradient inside its window.
-            passes: Module that runs the passes on the device of ``x``.
-
-        Returns:
-            As :class:`SpikeFunction`.
-        """
-        mean, var, ctx.eps = (None, None, 0.0) if moments is None else moments
-        ctx.save_for_backward(x, weight, bias, threshold, mean, var, first, second)
-        ctx.window, ctx.height, ctx.passes = window, height, passes
-        ctx.set_materialize_grads(False)
-        spikes = torch.empty_like(x)
-        norm = _affine(mean, var, ctx.eps, weight, bias)
-        passes.fire(chunked.as_blocks(x), norm, level, chunked.as_blocks(spikes))
-        return spikes, first.square() / second.masked_fill(second == 0, 1.0)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad_spikes: Tensor | None, grad_square: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the potential (or the norm's input), the norm, the threshold."""
-        if grad_spikes is None and grad_square is None:
-            return (None,) * 11
-        x, weight, bias, threshold, mean, var, first, second = ctx.saved_tensors
-        clip = threshold.detach().abs()
-        pull = None
-        if grad_square is not None:
-            scale, ratio = _pull(first, second, grad_square)
-            pull = -scale * ratio, scale
-        grad = torch.empty_like(x)
-        if grad_spikes is not None and grad_spikes.stride() != x.stride():
-            grad_spikes = torch.empty_like(x).copy_(grad_spikes)
-        along, grad_weight, grad_bias = ctx.passes.gradient(
-            None if grad_spikes is None else chunked.as_blocks(grad_spikes),
-            chunked.as_blocks(x),
-            _affine(mean, var, ctx.eps, weight, bias),
-            clip,
-            (ctx.window * clip, ctx.height / clip),
-            pull,
-            chunked.as_blocks(grad),
-        )
-        return grad, grad_weight, grad_bias, -along / threshold, *(None,) * 7
-
-
-def _affine(
-    mean: Tensor | None, var: Tensor | None, eps: float, weight: Tensor | None, bias: Tensor | None
-) -> chunked.Affine | None:
-    if mean is None:
-        return None
-    return chunked.Affine(mean, var, eps, weight.detach(), bias.detach())
+def _fire(potential: Tensor, level: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return (potential >= level).to(potential.dtype)
+    # Written as the type of the potential at once: no boolean tensor in between.
+    return torch.ge(potential, level, out=torch.empty_like(potential))
 
 
 def _pull(first: Tensor, second: Tensor, grad_square: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,7 +101,7 @@ def _pull(first: Tensor, second: Tensor, grad_square: Tensor) -> tuple[Tensor, T
 
 def _pass_inside(grad: Tensor, potential: Tensor, upper: Tensor) -> Tensor:
     """Return ``grad`` where ``0 < potential <= upper``, 0 elsewhere."""
-    if potential.device.type == 'cpu':
+    if potential.device.type == 'cpu' and not torch.compiler.is_compiling():
         # One pass instead of four. That operator excludes its upper bound.
         bound = torch.nextafter(upper, upper.new_tensor(torch.inf)).item()
         return torch.ops.aten.hardtanh_backward(grad, potential, 0.0, bound)

@@ -2,17 +2,16 @@
 
 import math
 import warnings
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .bits import mark_spikes
-from .chunked import Affine, as_blocks
-from .function import FusedSpikeFunction, SpikeFunction
+from .function import SpikeFunction
+from .fused.bits import mark_spikes
+from .fused.function import FusedSpikeFunction
+from .fused.switch import check_environment, passes_for
 from .hoyer import accumulation_dtype
-from .passes import passes_for
 
 Extremum = Literal['layer', 'channel', 'fixed']
 Saturated = Literal['clip', 'exclude']
@@ -86,6 +85,7 @@ class HoyerSpike(nn.Module):
         inplace: bool = False,
     ) -> None:
         super().__init__()
+        check_environment()  # before anything is trained
         _check_choice('extremum', extremum, ('layer', 'channel', 'fixed'))
         _check_choice('saturated', saturated, ('clip', 'exclude'))
         if num_features is not None and num_features < 1:
@@ -124,47 +124,35 @@ class HoyerSpike(nn.Module):
         Args:
             potential: Membrane potential; with ``norm`` the input of that norm.
             norm: Batch norm that gives the potential, computed here together with the spikes so that
-                the potential itself is never kept. Only where :meth:`takes_norm` allows it.
+                the potential itself is not kept. Only where :meth:`takes_norm` allows it.
         """
         channels = potential.size(1) if potential.dim() > 1 else 1
         self.set_channels(channels)
         if not self.training and self._has_average():
             return self._fire(potential, self._running_average())[0]
 
-        passes = passes_for(potential)
-        moments = None
-        with torch.no_grad():
-            if norm is not None:
-                moments = _batch_moments(norm, potential, passes)
-            if passes is None:
-                first, second, extremum, valid = self._sums(potential)
-                finite = torch.isfinite(potential.sum(dtype=accumulation_dtype(potential.dtype)))
-            else:
-                first, second, extremum, valid, finite = self._fused_sums(
-                    potential, norm, moments, passes
-                )
-            if not self.training:
-                self._warn_untrained()
-            # Gradient checkpointing runs this forward pass a second time, inside the backward pass.
-            elif torch._C._current_graph_task_id() == -1:
-                self._track(extremum, valid)
-                self._note_nonfinite(finite)
-        if passes is None:
-            spikes, square = self._fire(potential, extremum, first, second)
-        else:
-            spikes, square = FusedSpikeFunction.apply(
-                potential,
-                None if norm is None else norm.weight,
-                None if norm is None else norm.bias,
-                self.threshold,
-                moments,
-                self.extremum_scale * self.threshold.detach().abs() * extremum,
-                first,
-                second,
-                self.surrogate_window,
-                self.surrogate_height,
-                passes,
+        track = self.training and not _inside_backward()
+        passes = passes_for(potential) if self.training and self._in_float32() else None
+        if passes is not None:
+            weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+            spikes, square, odd = FusedSpikeFunction.apply(
+                potential, weight, bias, self.threshold, self, norm, track, passes
             )
+        else:
+            if norm is not None:
+                # `takes_norm` was asked in ordinary code, and torch.compile traces this.
+                potential = norm(potential)
+            with torch.no_grad():
+                first, second, extremum, valid = self._sums(potential)
+                total = potential.sum(dtype=accumulation_dtype(potential.dtype))
+                odd = ~torch.isfinite(total)
+                if not self.training:
+                    self._warn_untrained()
+                if track:
+                    self._track(extremum, valid)
+            spikes, square = self._fire(potential, extremum, first, second)
+        if track:
+            self._note_nonfinite(odd)
         if self.training and self._square_log is not None:
             if self.threshold.requires_grad and not square.requires_grad:
                 raise RuntimeError(
@@ -195,7 +183,8 @@ class HoyerSpike(nn.Module):
             and norm.affine
             and norm.track_running_stats
             and norm.momentum is not None
-            and norm.weight.dtype == torch.float32
+            and norm.weight.dtype == norm.running_mean.dtype == torch.float32
+            and self._in_float32()
             and self.training
             and torch.is_grad_enabled()
             and not any(hooks)
@@ -204,26 +193,10 @@ class HoyerSpike(nn.Module):
             and passes_for(x) is not None
         )
 
-    def _fused_sums(
-        self,
-        x: Tensor,
-        norm: nn.BatchNorm2d | None,
-        moments: tuple[Tensor, Tensor, float] | None,
-        passes: ModuleType,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Do as :meth:`_sums`, by fused passes; and tell whether all potentials are finite."""
-        affine = None
-        if norm is not None:
-            affine = Affine(*moments, norm.weight.detach(), norm.bias.detach())
-        sums = passes.clipped_sums(
-            as_blocks(x),
-            affine,
-            self.threshold.detach().abs(),
-            self.extremum == 'channel',
-            self.saturated == 'exclude' and self.extremum != 'fixed',
-        )
-        extremum, valid = self._extremum(sums.first_unsaturated, sums.second_unsaturated)
-        return sums.first.sum(), sums.second.sum(), extremum, valid, sums.finite
+    def _in_float32(self) -> bool:
+        """Tell whether the layer's own numbers are of the type that the fused passes read."""
+        own = self.threshold, self.running_extremum, self.running_weight
+        return all(tensor.dtype == torch.float32 for tensor in own)
 
     def _sums(self, potential: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reduce the potential to what the layer needs to know about it.
@@ -296,10 +269,10 @@ class HoyerSpike(nn.Module):
         self.running_extremum.lerp_(extremum.to(self.running_extremum.dtype), weight)
         self.running_weight.lerp_(torch.ones_like(weight), weight)
 
-    def _note_nonfinite(self, finite: Tensor) -> None:
+    def _note_nonfinite(self, odd: Tensor) -> None:
         """Count, without waiting for the device, the inputs that held a NaN or an inf."""
-        bad = (~finite).int()
-        self._nonfinite = bad if self._nonfinite is None else self._nonfinite + bad
+        odd = odd.int()
+        self._nonfinite = odd if self._nonfinite is None else self._nonfinite + odd
 
     def _warn_untrained(self) -> None:
         if not self._warned:
@@ -352,17 +325,10 @@ class HoyerSpike(nn.Module):
         )
 
 
-def _batch_moments(
-    norm: nn.BatchNorm2d, x: Tensor, passes: ModuleType
-) -> tuple[Tensor, Tensor, float]:
-    """Return mean, variance and epsilon for the batch norm of ``x``; move its running averages."""
-    mean, var = passes.moments(as_blocks(x))
-    count = x.numel() / x.size(1)
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
-    return mean, var, norm.eps
+def _inside_backward() -> bool:
+    """Tell whether gradient checkpointing runs the forward pass a second time."""
+    # Compiled code does that by its own means, and cannot ask.
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from .chunked import as_blocks
-from .passes import fusing
+from . import build, cpu
+from .layout import as_blocks
+from .switch import fusing, fusing_anywhere
 
 # Spikes that may be kept as bits while some of them are alive, by the address of their data.
 _spikes: 'weakref.WeakValueDictionary[int, Tensor]' = weakref.WeakValueDictionary()
@@ -34,7 +35,7 @@ class PackedSpikes:
     def __init__(self, spikes: Tensor) -> None:
         self.shape, self.strides, self.dtype = spikes.shape, spikes.stride(), spikes.dtype
         flat = spikes.detach().as_strided((spikes.numel(),), (1,))
-        self.bits = _pack_numpy(flat) if flat.device.type == 'cpu' else _pack(flat)
+        self.bits = _pack(flat)
 
     def without_bits(self) -> 'PackedSpikes':
         """Return what :meth:`unpack` needs when the bits are kept elsewhere."""
@@ -63,8 +64,7 @@ class PackedSpikes:
         # From the byte with the first entry to that with the last.
         start = first * size
         part = bits[start // 8 : (start + count * size + 7) // 8]
-        unpack = _unpack_numpy if bits.device.type == 'cpu' else _unpack
-        flat = unpack(part, self.dtype)
+        flat = _unpack(part, self.dtype)
         shape = self.shape if images is None else (count, *self.shape[1:])
         return flat.as_strided(shape, self.strides, start % 8)
 
@@ -78,7 +78,7 @@ def mark_spikes(spikes: Tensor) -> Tensor:
     Returns:
         The same tensor.
     """
-    if fusing() and spikes.requires_grad and as_blocks(spikes) is not None and _bits_wanted():
+    if fusing(spikes) and spikes.requires_grad and as_blocks(spikes) is not None and _bits_wanted():
         # On the tensor itself, so that what was packed once serves every layer that reads it.
         spikes._packed = None
         spikes._packed_version = spikes._version
@@ -100,7 +100,7 @@ def spikes_as_bits() -> Any:
         with spikes_as_bits():
             losses = detector(images, samples, mode='loss')
     """
-    if not fusing() or not torch.is_grad_enabled() or _bits_wanted():
+    if not fusing_anywhere() or not torch.is_grad_enabled() or _bits_wanted():
         return nullcontext()
     return saved_tensors_hooks(*_hooks(_top_hooks()))
 
@@ -154,12 +154,12 @@ def packed_spikes(x: Tensor) -> PackedSpikes | None:
     Args:
         x: Tensor that may be the output of a ``HoyerSpike``.
     """
-    return _packed(x) if fusing() and _bits_wanted() else None
+    return _packed(x) if fusing(x) and _bits_wanted() else None
 
 
 def are_spikes(x: Tensor) -> bool:
     """Tell whether a tensor is known as spikes inside :func:`spikes_as_bits`."""
-    return fusing() and _bits_wanted() and _owner(x) is not None
+    return fusing(x) and _bits_wanted() and _owner(x) is not None
 
 
 def _same(kept: Tensor) -> Tensor:
@@ -188,7 +188,21 @@ def _owner(tensor: Tensor) -> Tensor | None:
     return owner
 
 
-def _pack_numpy(flat: Tensor) -> Tensor:
+def _pack(flat: Tensor) -> Tensor:
+    if flat.device.type != 'cpu':
+        return _pack_by_torch(flat)
+    compiled = flat.dtype == torch.float32 and build.library() is not None
+    return cpu.pack(flat) if compiled else _pack_by_numpy(flat)
+
+
+def _unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    if bits.device.type != 'cpu':
+        return _unpack_by_torch(bits, dtype)
+    compiled = dtype == torch.float32 and build.library() is not None
+    return cpu.unpack(bits) if compiled else _unpack_by_numpy(bits, dtype)
+
+
+def _pack_by_numpy(flat: Tensor) -> Tensor:
     # As integers of the same size: any floating type compares alike, bfloat16 too.
     values = flat.view(_INTEGERS[flat.element_size()]).numpy()
     bits = np.empty((len(values) + 7) // 8, np.uint8)
@@ -201,7 +215,7 @@ def _pack_numpy(flat: Tensor) -> Tensor:
     return torch.from_numpy(bits)
 
 
-def _unpack_numpy(bits: Tensor, dtype: torch.dtype) -> Tensor:
+def _unpack_by_numpy(bits: Tensor, dtype: torch.dtype) -> Tensor:
     table = _table(dtype)
     out = torch.empty(len(bits) * 8, dtype=dtype)
     rows = out.view(_INTEGERS[out.element_size()]).view(-1, 8).numpy()
@@ -222,12 +236,12 @@ def _weights(device: torch.device) -> Tensor:
     return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
 
 
-def _pack(flat: Tensor) -> Tensor:
+def _pack_by_torch(flat: Tensor) -> Tensor:
     flags = flat != 0
     if len(flags) % 8:
         flags = torch.nn.functional.pad(flags, (0, -len(flags) % 8))
     return (flags.view(-1, 8) * _weights(flat.device)).sum(1, dtype=torch.uint8)
 
 
-def _unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
+def _unpack_by_torch(bits: Tensor, dtype: torch.dtype) -> Tensor:
     return (bits.view(-1, 1) & _weights(bits.device)).ne_(0).view(-1).to(dtype)

@@ -1,0 +1,107 @@
+"""Whether neurons run fused, and by which implementation."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from . import build, cpu
+from .layout import as_blocks
+
+_VARIABLE = 'HOYER_DET_FUSED'
+# What `fused_path` and `plain_path` ask for, None outside of them.
+_asked: bool | None = None
+
+
+@cache
+def check_environment() -> bool | None:
+    """Return what ``HOYER_DET_FUSED`` asks for, None if it is not set.
+
+    Raises:
+        ValueError: If it is neither 0 nor 1.
+    """
+    choices = {None: None, '': None, '0': False, '1': True}
+    value = os.environ.get(_VARIABLE)
+    if value not in choices:
+        raise ValueError(f'{_VARIABLE}={value}: must be 0, 1 or not set at all')
+    return choices[value]
+
+
+@contextmanager
+def _switch(fused: bool) -> Iterator[None]:
+    global _asked
+    before, _asked = _asked, fused
+    try:
+        yield
+    finally:
+        _asked = before
+
+
+def fused_path() -> AbstractContextManager[None]:
+    """Let neurons run their passes fused on every device, and keep spikes as bits.
+
+    On a CPU that is the default; on CUDA, where it has not been measured yet, it is not. The environment
+    variable ``HOYER_DET_FUSED=1`` does it for a whole process.
+    """
+    return _switch(True)
+
+
+def plain_path() -> AbstractContextManager[None]:
+    """Let every neuron compute by plain tensor operations, with nothing fused or packed.
+
+    They are the reference of the fused ones. Inside, batch norms are modules of their own, and autograd
+    keeps potentials and spikes as they are. ``HOYER_DET_FUSED=0`` does it for a whole process.
+    """
+    return _switch(False)
+
+
+def fusing_anywhere() -> bool:
+    """Tell whether there may be a device whose tensors take the fused path."""
+    # What torch.compile traces it fuses itself.
+    return not torch.compiler.is_compiling() and _wanted() is not False
+
+
+def fusing(x: Tensor) -> bool:
+    """Tell whether fused passes and packed spikes are wanted for a tensor.
+
+    Args:
+        x: Tensor on the device in question.
+    """
+    if not fusing_anywhere():
+        return False
+    wanted = _wanted()
+    return x.device.type == 'cpu' if wanted is None else wanted
+
+
+def _wanted() -> bool | None:
+    """Return True or False where somebody has asked for it, None where the device decides."""
+    return check_environment() if _asked is None else _asked
+
+
+def passes_for(x: Tensor) -> ModuleType | None:
+    """Return the module with the fused passes for a tensor, None for the plain tensor operations.
+
+    Args:
+        x: Potential or input of a norm.
+    """
+    if not fusing(x) or as_blocks(x) is None:
+        return None
+    if x.device.type == 'cpu' and x.dtype == torch.float32:
+        return None if build.library() is None else cpu
+    if x.device.type == 'cuda' and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return _cuda_passes()
+    return None
+
+
+@cache
+def _cuda_passes() -> ModuleType | None:
+    """Return the Triton kernels where Triton is installed, as it is with PyTorch for Linux."""
+    try:
+        return importlib.import_module('.cuda', __package__)
+    except ImportError:
+        return None
