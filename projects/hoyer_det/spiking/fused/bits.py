@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from . import build, cpu
 from .layout import as_blocks
-from .switch import fusing, fusing_anywhere
+from .switch import cuda_passes, fusing, fusing_anywhere
 
 # Spikes that may be kept as bits while some of them are alive, by the address of their data.
 _spikes: 'weakref.WeakValueDictionary[int, Tensor]' = weakref.WeakValueDictionary()
@@ -190,14 +190,16 @@ def _owner(tensor: Tensor) -> Tensor | None:
 
 def _pack(flat: Tensor) -> Tensor:
     if flat.device.type != 'cpu':
-        return _pack_by_torch(flat)
+        kernels = cuda_passes() if flat.device.type == 'cuda' else None
+        return _pack_by_torch(flat) if kernels is None else kernels.pack(flat)
     compiled = flat.dtype == torch.float32 and build.library() is not None
     return cpu.pack(flat) if compiled else _pack_by_numpy(flat)
 
 
 def _unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
     if bits.device.type != 'cpu':
-        return _unpack_by_torch(bits, dtype)
+        kernels = cuda_passes() if bits.device.type == 'cuda' else None
+        return _unpack_by_torch(bits, dtype) if kernels is None else kernels.unpack(bits, dtype)
     compiled = dtype == torch.float32 and build.library() is not None
     return cpu.unpack(bits) if compiled else _unpack_by_numpy(bits, dtype)
 

@@ -147,7 +147,7 @@ def _sums_kernel(
         second += clipped * clipped
         odd += u * 0.0  # NaN as soon as there is a NaN or inf
         if EXCLUDE:
-            below = tl.where(u < clip, clipped, 0.0)
+            below = tl.where(u >= clip, 0.0, clipped)
             first_below += below
             second_below += below * below
     row = tl.cdiv(steps, share) * channels

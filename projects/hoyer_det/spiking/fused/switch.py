@@ -94,12 +94,12 @@ def passes_for(x: Tensor) -> ModuleType | None:
     if x.device.type == 'cpu' and x.dtype == torch.float32:
         return None if build.library() is None else cpu
     if x.device.type == 'cuda' and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
-        return _cuda_passes()
+        return cuda_passes()
     return None
 
 
 @cache
-def _cuda_passes() -> ModuleType | None:
+def cuda_passes() -> ModuleType | None:
     """Return the Triton kernels where Triton is installed, as it is with PyTorch for Linux."""
     try:
         return importlib.import_module('.cuda', __package__)

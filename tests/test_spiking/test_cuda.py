@@ -1,0 +1,333 @@
+"""The Triton kernels against float64 and the passes on CPU, and whether they compile for a GPU.
+
+Without a GPU Triton's interpreter runs them. It decides at import whether it interprets, so everything
+here runs in processes of its own.
+"""
+
+import copy
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+DTYPES = torch.float32, torch.float16, torch.bfloat16
+WINDOW, HEIGHT = 1.7, 0.4
+
+
+def run(what: str, **env: str) -> None:
+    pytest.importorskip('triton')
+    process = subprocess.run(
+        [sys.executable, __file__, what],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert 'all agree' in process.stdout
+
+
+def test_kernels_by_the_interpreter():
+    run('cpu', TRITON_INTERPRET='1')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_kernels_on_the_gpu():
+    run('cuda')
+
+
+@pytest.mark.parametrize('capability', ['80', '90'])
+def test_kernels_compile(capability, tmp_path):
+    run(capability, TRITON_CACHE_DIR=str(tmp_path))
+
+
+def inputs(shape, with_norm, extremum, saturated, dtype=torch.float32, last=False, device='cpu'):
+    """Return the input, a norm or None, and a neuron."""
+    from hoyer_det.spiking import HoyerSpike
+
+    torch.manual_seed(0)
+    channels = shape[1]
+    x = torch.randn(shape) * 1.5 + torch.randn(channels).view(-1, *[1] * (len(shape) - 2))
+    x = x.to(device, dtype)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    norm = None
+    if with_norm:
+        norm = nn.BatchNorm2d(channels, momentum=0.3).to(device)
+        with torch.no_grad():
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                tensor.copy_(torch.rand(channels) + 0.3)
+    settings = dict(extremum=extremum, saturated=saturated, threshold=-0.8, extremum_scale=0.9)
+    surrogate = dict(surrogate_window=WINDOW, surrogate_height=HEIGHT)
+    return x, norm, HoyerSpike(channels, **settings, **surrogate).to(device)
+
+
+def step(passes, x, norm, layer, grad_spikes, grad_square, track=True):
+    """Run forward and backward pass on copies; return all results by name."""
+    norm, layer = copy.deepcopy((norm, layer))
+    with torch.no_grad():
+        spikes, square, odd, kept = passes.forward(x, layer, norm, track)
+        weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+        grads = passes.backward(
+            grad_spikes, grad_square, x, weight, bias, layer.threshold, kept, (WINDOW, HEIGHT)
+        )
+    out = dict(zip(('x', 'weight', 'bias', 'threshold'), grads, strict=True))
+    out.update(spikes=spikes, square=square, odd=odd)
+    out.update(extremum=layer.running_extremum, average_weight=layer.running_weight)
+    if norm is not None:
+        out.update(mean=norm.running_mean, var=norm.running_var, count=norm.num_batches_tracked)
+    return {name: value for name, value in out.items() if value is not None}
+
+
+def reference(x, norm, layer, grad_spikes, grad_square):
+    """Return the same by autograd in float64, from the definition; and how far levels are."""
+    leaf, layer, norm = x.double().requires_grad_(), *copy.deepcopy((layer, norm))
+    leaves, out, u = {'x': leaf}, {}, leaf
+    if norm is not None:
+        norm = norm.double()
+        leaves.update(weight=norm.weight, bias=norm.bias)
+        u = norm(leaf)
+        u = u + (u.to(x.dtype).double() - u).detach()
+        out.update(mean=norm.running_mean, var=norm.running_var, count=norm.num_batches_tracked)
+    threshold = leaves['threshold'] = layer.threshold.detach().double().requires_grad_()
+    z = u / threshold.abs()
+    clipped = z.clamp(0, 1)
+    square = clipped.sum() ** 2 / clipped.square().sum()
+
+    counted = clipped.detach()
+    if layer.saturated == 'exclude':
+        counted = counted * (counted < 1)
+    dims = [d for d in range(x.dim()) if d != 1 or layer.extremum != 'channel']
+    total = counted.sum(dims, keepdim=True)
+    valid = total > 0
+    extremum = torch.where(valid, counted.square().sum(dims, keepdim=True) / total, 1.0)
+    if layer.extremum == 'fixed':
+        extremum = torch.ones_like(extremum)
+    above = z.detach() - layer.extremum_scale * extremum
+
+    loss = 0
+    if grad_spikes is not None:
+        loss = (grad_spikes * HEIGHT * z.clamp(0, WINDOW)).sum()
+    if grad_square is not None:
+        loss = loss + grad_square * square
+    out.update(zip(leaves, torch.autograd.grad(loss, leaves.values()), strict=True))
+    out.update(spikes=(above >= 0).double(), square=square.detach(), odd=torch.zeros(()))
+    weight = layer.momentum * valid.flatten()
+    out.update(extremum=weight * extremum.flatten(), average_weight=weight)
+    return out, above
+
+
+def assert_close(values, expected, tolerance):
+    assert values.keys() == expected.keys()
+    for name, value in values.items():
+        value, target = value.double().cpu(), expected[name].double().cpu()
+        error, scale = (value - target.view_as(value)).norm(), target.norm()
+        if name == 'threshold':  # a sum over gradients that may cancel
+            scale = max(scale, expected['x'].double().norm().cpu())
+        assert error <= tolerance * scale + 1e-12, (name, error, scale)
+
+
+def check(x, norm, layer, grad_spikes, grad_square, tolerance=2e-5):
+    """Compare one step with float64, and with the passes on CPU where they do this."""
+    from hoyer_det.spiking.fused import build, cpu, cuda
+
+    arguments = x, norm, layer, grad_spikes, grad_square
+    values = step(cuda, *arguments)
+    assert values['spikes'].stride() == values['x'].stride() == x.stride()
+    assert values['spikes'].dtype == values['x'].dtype == x.dtype
+    expected, above = reference(*arguments)
+    # A potential may lie at the level but for rounding.
+    different = values['spikes'] != expected['spikes']
+    assert not (different & (above.abs() > tolerance)).any()
+    assert 0.05 < values['spikes'].float().mean() < 0.95
+    expected['spikes'] = values['spikes']
+    assert_close(values, expected, tolerance)
+    if x.device.type == 'cpu' and x.dtype == torch.float32 and build.library() is not None:
+        others = step(cpu, *arguments)
+        assert (values['spikes'] != others['spikes']).float().mean() < 1e-4
+        others['spikes'] = values['spikes']
+        assert_close(values, others, tolerance)
+
+
+def compare(device: str) -> None:
+    """Compare on small tensors."""
+    from hoyer_det.spiking.fused import cuda
+
+    # On CPU the moments of half precision would be in half precision.
+    moments = cuda._moments
+    cuda._moments = lambda x: moments(x if device == 'cuda' else x.float())
+
+    modes = [*itertools.product(('layer', 'channel'), ('clip', 'exclude')), ('fixed', 'exclude')]
+    # Each tile, entries alone or several at once; several tiles along each side.
+    shapes = [(3, 5, 9, 11), (34, 3, 4, 4), (6, 3, 20, 21), (2, 2, 33, 65), (4, 3, 7), (40, 70)]
+    cases = [(shape, False) for shape in shapes] + [((3, 70, 5, 3), True), ((2, 4, 6, 6), True)]
+    for (shape, last), with_norm in itertools.product(cases, (False, True)):
+        if with_norm and len(shape) != 4:
+            continue
+        for number, mode in enumerate(modes):
+            x, norm, layer = inputs(shape, with_norm, *mode, last=last, device=device)
+            cuda._PROGRAMS = 4 if number % 2 else 2048
+            check(x, norm, layer, torch.randn_like(x), x.new_tensor(0.3))
+
+    for shape, dtype in itertools.product(((3, 5, 5, 7), (5, 8, 4, 8)), DTYPES):
+        for last, with_norm in itertools.product((False, True), (False, True)):
+            if dtype == torch.bfloat16 and with_norm and device == 'cpu':
+                continue  # the interpreter cuts digits off instead of rounding
+            tolerance = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}[dtype]
+            options = dict(dtype=dtype, last=last, device=device)
+            x, norm, layer = inputs(shape, with_norm, 'layer', 'clip', **options)
+            square = torch.tensor(50.0, device=device)
+            check(x, norm, layer, torch.randn_like(x), square, tolerance)
+            check(x, norm, layer, torch.randn_like(x), None, tolerance)
+            check(x, norm, layer, None, square, tolerance)
+            if dtype == DTYPES[0]:
+                check_odd(x, norm, layer)
+
+    # Potentials near the level are multiples of 1/32 or 1/16, as a norm would hand them on.
+    x, norm, layer = inputs((4, 5, 9, 11), True, 'fixed', 'clip', torch.float16, device=device)
+    layer.extremum_scale = 0.5
+    with torch.no_grad():
+        for tensor, value in ((norm.weight, 0.1), (norm.bias, 64), (layer.threshold, 128)):
+            tensor.fill_(value)
+        spikes = step(cuda, x, norm, layer, x, None)['spikes']
+        assert torch.equal(spikes, (norm.double()(x.double()).half() >= 64).half())
+
+    # More channels than a program takes at a time.
+    x, norm, layer = inputs((7, 600), False, 'channel', 'clip', device=device)
+    check(x, norm, layer, torch.randn_like(x), x.new_tensor(0.3))
+    # Nothing is positive.
+    x = -x.abs()
+    values = step(cuda, x, norm, layer, None, x.new_tensor(1.0))
+    for name in ('spikes', 'square', 'x', 'threshold', 'extremum', 'average_weight'):
+        assert not values[name].any(), name
+
+    for dtype, count in itertools.product(DTYPES, (1, 7, 8, 4096, 5003)):
+        flat = (torch.rand(count, device=device) - 0.5).clamp_(min=0).to(dtype)
+        bits = cuda.pack(flat)
+        flags = F.pad(flat != 0, (0, -count % 8)).view(-1, 8)
+        assert bits.dtype == torch.uint8 and bits.shape == ((count + 7) // 8,)
+        expected = flags.int() @ (2 ** torch.arange(7, -1, -1, device=device)).int()
+        assert torch.equal(bits.int(), expected)
+        again = cuda.unpack(bits[count // 64 :], dtype)
+        assert torch.equal(again, flags[count // 64 :].reshape(-1).to(dtype))
+
+
+def check_odd(x, norm, layer):
+    """See that a NaN or inf is reported and kept out of the average, which may also stand still."""
+    from hoyer_det.spiking.fused import cuda
+
+    layer = copy.deepcopy(layer)
+    for bad, layer.saturated in itertools.product(('nan', 'inf', '-inf'), ('exclude', 'clip')):
+        odd = x.clone()
+        odd[-1, 1].view(-1)[-1] = float(bad)
+        values = step(cuda, odd, norm, layer, None, x.new_tensor(1.0))
+        assert values['odd'] == 1 and values['odd'].shape == ()
+        # Behind a norm all is NaN; without one an inf is clipped.
+        moved = norm is None and bad != 'nan'
+        assert values['extremum'].isfinite().all() and values['extremum'].any() == moved
+    values = step(cuda, x, norm, layer, None, x.new_tensor(1.0), track=False)
+    assert values['odd'] == 0 and not values['extremum'].any()
+    assert norm is None or not torch.equal(values['mean'], norm.running_mean)
+
+
+def let_interpreter_loop() -> None:
+    """Let loop bounds be arrays of one entry, which NumPy no longer turns into a number."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, '__index__', lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patched
+
+
+def compile_all(capability: int) -> None:
+    """Compile what forward and backward passes launch, as Triton would for a GPU."""
+    from hoyer_det.spiking.fused import cuda
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver, jit
+
+    class Driver:
+        get_current_device = get_current_stream = lambda *_: 0
+        get_current_target = lambda _: GPUTarget('cuda', capability, 32)  # noqa: E731
+
+    driver.set_active(Driver())
+    original, kernels = jit.JITFunction.run, {}
+
+    def compile_only(self, *args, grid, warmup, **kwargs):
+        kernel = original(self, *args, grid=grid, warmup=True, **kwargs)
+        kernels[kernel.hash] = kernel
+
+    jit.JITFunction.run = compile_only
+
+    def launch(shape, with_norm, extremum, saturated, dtype=torch.float32, last=False):
+        x, norm, layer = inputs(shape, with_norm, extremum, saturated, dtype, last)
+        step(cuda, x, norm, layer, x, torch.tensor(1.0))
+
+    layouts = [
+        *(((2, 8, 64, 64), False), ((3, 8, 16, 32), False)),
+        *(((32, 8, 5, 5), False), ((32, 8, 8, 8), False), ((2, 8, 5, 5), True)),
+    ]
+    for dtype in DTYPES[:2]:
+        for (shape, last), with_norm in itertools.product(layouts, (False, True)):
+            launch(shape, with_norm, 'layer', 'clip', dtype, last)
+            if with_norm:  # what takes the most registers
+                launch(shape, with_norm, 'channel', 'exclude', dtype, last)
+        for count in (1024, 1001):
+            cuda.unpack(cuda.pack(torch.zeros(count, dtype=dtype)), dtype)
+    launch(layouts[0][0], True, 'fixed', 'clip')
+    for kernel in kernels.values():
+        assert kernel.asm['cubin']
+    assert no_spills(kernel.asm['cubin'] for kernel in kernels.values())
+
+    # Other sizes need no other kernels, nor do sizes of 1 or of a multiple of 16.
+    before = set(kernels)
+    others = [
+        *(((1, 3, 64, 96), False), ((5, 16, 128, 128), False), ((2, 1, 50, 80), False)),
+        *(((3, 1, 22, 23), False), ((6, 7, 25, 20), False), ((70, 2, 3, 3), False)),
+        *(((33, 16, 4, 6), False), ((1, 16, 7, 9), True), ((16, 32, 1, 1), False)),
+    ]
+    for shape, last in others:
+        launch(shape, True, 'layer', 'clip', last=last)
+    for count in (16, 8, 8008, 1, 17):
+        cuda.unpack(cuda.pack(torch.zeros(count)), torch.float32)
+    new = [kernels[key].name for key in set(kernels) - before]
+    assert len(new) <= 4, new  # (512 wide, entries alone): one of each kernel
+
+
+def no_spills(cubins) -> bool:
+    """Tell whether no kernel keeps registers in memory; True where that cannot be told."""
+    from triton import knobs
+
+    try:
+        tool = knobs.nvidia.cuobjdump.path
+    except RuntimeError:
+        return True
+    with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
+        for cubin in cubins:
+            Path(file.name).write_bytes(cubin)
+            command = [tool, '--dump-resource-usage', file.name]
+            text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            if 'REG:' in text and ('STACK:0 ' not in text or 'LOCAL:0 ' not in text):
+                return False
+    return True
+
+
+if __name__ == '__main__':
+    (task,) = sys.argv[1:]
+    if task.isdigit():
+        compile_all(int(task))
+    else:
+        if os.environ.get('TRITON_INTERPRET') == '1':
+            let_interpreter_loop()
+        compare(task)
+    print('all agree')
