@@ -175,6 +175,7 @@ def compare(device: str) -> None:
             x, norm, layer = inputs(shape, with_norm, *mode, last=last, device=device)
             cuda._PROGRAMS = 4 if number % 2 else 2048
             check(x, norm, layer, torch.randn_like(x), x.new_tensor(0.3))
+        check_evaluation(x, norm)
 
     for shape, dtype in itertools.product(((3, 5, 5, 7), (5, 8, 4, 8)), DTYPES):
         for last, with_norm in itertools.product((False, True), (False, True)):
@@ -217,6 +218,19 @@ def compare(device: str) -> None:
         assert torch.equal(bits.int(), expected)
         again = cuda.unpack(bits[count // 64 :], dtype)
         assert torch.equal(again, flags[count // 64 :].reshape(-1).to(dtype))
+
+
+def check_evaluation(x, norm):
+    """Compare the spikes at given levels with float64."""
+    from hoyer_det.spiking.fused import cuda
+
+    u = x.double() if norm is None else copy.deepcopy(norm).double().eval()(x.double())
+    for level in (x.new_tensor([0.4]), torch.rand(x.size(1)).to(x)):
+        with torch.no_grad():
+            spikes = cuda.fire(x, level, norm)
+        above = u - level.view(1, -1, *[1] * (x.dim() - 2))
+        assert not ((spikes != (above >= 0)) & (above.abs() > 1e-5)).any()
+        assert spikes.stride() == x.stride() and 0.05 < spikes.mean() < 0.95
 
 
 def check_odd(x, norm, layer):

@@ -18,6 +18,7 @@ from hoyer_det.spiking import (
 from hoyer_det.spiking.fused import build, convolution, cpu
 from hoyer_det.spiking.fused.bits import PackedSpikes, mark_spikes
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 
@@ -85,6 +86,45 @@ def test_neuron_alone(shape, with_square):
     assert_same(
         training_step(layer, x, weight=weight), training_step(layer, x, plain=True, weight=weight)
     )
+
+
+@pytest.mark.parametrize('extremum', ['layer', 'channel', 'fixed'])
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('with_norm', [False, True])
+def test_evaluation(extremum, channels_last, with_norm):
+    torch.manual_seed(0)
+    norm_cfg = dict(type='BN') if with_norm else None
+    act_cfg = dict(type='HoyerSpike', extremum=extremum, threshold=0.8)
+    block = SpikingConvBlock(3, 6, 3, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=1.0)
+    x = torch.randn(3, 3, 9, 12)
+    if channels_last:
+        x, block = (thing.to(memory_format=torch.channels_last) for thing in (x, block))
+    block(x)
+    block.eval()
+    with torch.no_grad():
+        assert not with_norm or block.act.takes_norm(block.norm, block.conv(x))
+        fast = block(x)
+        with plain_path():
+            plain = block(x)
+    assert torch.equal(fast, plain) and 0.03 < fast.mean() < 0.97
+    assert fast.stride() == plain.stride()
+    # With gradients the surrogate is wanted.
+    block(x.requires_grad_()).sum().backward()
+    assert x.grad.any()
+
+
+def test_what_stands_for_a_tensor_or_is_traced_goes_by_plain_operations():
+    block, x = SpikingConvBlock(3, 6, 3), torch.randn(2, 3, 8, 8)
+    block(x)
+    block.eval()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        assert block(mode.from_tensor(x)).shape == (2, 6, 6, 6)
+    with torch.no_grad():
+        traced = torch.jit.trace(block, x)
+        other = torch.randn(2, 3, 8, 8)
+        assert torch.equal(traced(other), block(other))
+        exported = torch.export.export(block, (x,)).module()
+        assert torch.equal(exported(other), block(other))
 
 
 @pytest.mark.parametrize(

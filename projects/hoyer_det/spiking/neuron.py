@@ -129,7 +129,7 @@ class HoyerSpike(nn.Module):
         channels = potential.size(1) if potential.dim() > 1 else 1
         self.set_channels(channels)
         if not self.training and self._has_average():
-            return self._fire(potential, self._running_average())[0]
+            return self._evaluate(potential, norm)
 
         track = self.training and not _inside_backward()
         passes = passes_for(potential) if self.training and self._in_float32() else None
@@ -166,9 +166,9 @@ class HoyerSpike(nn.Module):
     def takes_norm(self, norm: nn.Module, x: Tensor) -> bool:
         """Tell whether ``forward(x, norm)`` may stand for ``forward(norm(x))``.
 
-        It may in training with gradients, for a plain affine ``BatchNorm2d`` in training mode with a
-        fixed momentum, where nobody listens to either module by hooks, and where there are fused
-        passes for the device, type and layout of ``x``.
+        It may for a plain affine ``BatchNorm2d`` with a fixed momentum and running averages, where
+        nobody listens to either module by hooks and there are fused passes for the device, type and
+        layout of ``x``: in training with gradients, and in evaluation without.
 
         Args:
             norm: Norm in front of this layer.
@@ -179,19 +179,27 @@ class HoyerSpike(nn.Module):
         hooks += (self._backward_hooks, self._backward_pre_hooks)
         return (
             type(norm) is nn.BatchNorm2d
-            and norm.training
+            and norm.training == self.training == torch.is_grad_enabled()
             and norm.affine
             and norm.track_running_stats
             and norm.momentum is not None
             and norm.weight.dtype == norm.running_mean.dtype == torch.float32
             and self._in_float32()
-            and self.training
-            and torch.is_grad_enabled()
             and not any(hooks)
             and x.dim() == 4
             and x.numel() > x.size(1) == norm.num_features
+            and (self.training or self._has_average())
             and passes_for(x) is not None
         )
+
+    def _evaluate(self, x: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
+        """Return the spikes at the running average of the extremum."""
+        extremum = self._running_average()
+        without_gradient = not torch.is_grad_enabled() and self._in_float32()
+        passes = passes_for(x) if without_gradient else None
+        if passes is not None:
+            return passes.fire(x, self._level(extremum), norm)
+        return self._fire(x if norm is None else norm(x), extremum)[0]
 
     def _in_float32(self) -> bool:
         """Tell whether the layer's own numbers are of the type that the fused passes read."""
@@ -237,17 +245,20 @@ class HoyerSpike(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the spikes at a given extremum, and the Hoyer square where its sums are given."""
         zero = extremum.new_zeros(())
-        level = self.extremum_scale * self.threshold.detach().abs() * extremum
         shape = (1, -1) + (1,) * (potential.dim() - 2) if potential.dim() > 1 else (-1,)
         return SpikeFunction.apply(
             potential,
             self.threshold,
-            level.view(shape),
+            self._level(extremum).view(shape),
             zero if first is None else first,
             zero if second is None else second,
             self.surrogate_window,
             self.surrogate_height,
         )
+
+    def _level(self, extremum: Tensor) -> Tensor:
+        """Return the firing level in the units of the potential."""
+        return self.extremum_scale * self.threshold.detach().abs() * extremum
 
     def _has_average(self) -> bool:
         """Tell whether any batch was tracked; the device is asked until the answer is yes."""

@@ -196,6 +196,29 @@ static void set_levels(const Layer *l, const double *sums, float clip, float *ru
     report[ODD] = total[INFS] > 0 || !(fabs(total[F]) <= DBL_MAX) ? 1 : 0;
 }
 
+static void write_spikes(const Layer *l, const float *x, const float *kept, float *spikes) {
+    const wide A = l->A, C = l->C, B = l->B;
+    const int T = l->threads;
+    const float *alpha = kept + ALPHA * C, *beta = kept + BETA * C, *level = kept + LEVEL * C;
+    if (B > 1) {
+#pragma omp parallel for num_threads(T) schedule(static)
+        for (wide row = 0; row < A * C; row++) {
+            const float al = alpha[row % C], be = beta[row % C], le = level[row % C];
+            const float *from = x + row * B;
+            float *to = spikes + row * B;
+            APART for (wide i = 0; i < B; i++) to[i] = from[i] * al + be >= le ? 1.0f : 0.0f;
+        }
+    } else {
+#pragma omp parallel for num_threads(T) schedule(static)
+        for (wide a = 0; a < A; a++) {
+            const float *from = x + a * C;
+            float *to = spikes + a * C;
+            APART for (wide c = 0; c < C; c++)
+                to[c] = from[c] * alpha[c] + beta[c] >= level[c] ? 1.0f : 0.0f;
+        }
+    }
+}
+
 /* ---- Forward ------------------------------------------------------------------------------------- */
 
 /* scratch: 8 * C entries for each thread. */
@@ -203,7 +226,7 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
              float *running_mean, float *running_var, const float *threshold,
              float *running_extremum, float *running_weight, float *kept, float *report,
              float *spikes, double *scratch) {
-    const wide A = l->A, C = l->C, B = l->B;
+    const wide C = l->C, B = l->B;
     const int T = l->threads;
     const float clip = fabsf(*threshold);
     if (!l->has_norm) set_no_norm(l, kept);
@@ -243,24 +266,21 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
     }
     set_levels(l, scratch, clip, running_extremum, running_weight, kept, report);
 
-    const float *alpha = kept + ALPHA * C, *beta = kept + BETA * C, *level = kept + LEVEL * C;
-    if (B > 1) {
-#pragma omp parallel for num_threads(T) schedule(static)
-        for (wide row = 0; row < A * C; row++) {
-            const float al = alpha[row % C], be = beta[row % C], le = level[row % C];
-            const float *from = x + row * B;
-            float *to = spikes + row * B;
-            APART for (wide i = 0; i < B; i++) to[i] = from[i] * al + be >= le ? 1.0f : 0.0f;
-        }
-    } else {
-#pragma omp parallel for num_threads(T) schedule(static)
-        for (wide a = 0; a < A; a++) {
-            const float *from = x + a * C;
-            float *to = spikes + a * C;
-            APART for (wide c = 0; c < C; c++)
-                to[c] = from[c] * alpha[c] + beta[c] >= level[c] ? 1.0f : 0.0f;
-        }
+    write_spikes(l, x, kept, spikes);
+}
+
+/* The same in evaluation, at given levels, one for each channel. kept: room for 5 * C entries. */
+void fire(const Layer *l, const float *x, const float *weight, const float *bias, const float *mean,
+          const float *var, const float *level, float *kept, float *spikes) {
+    const wide C = l->C;
+    set_no_norm(l, kept);
+    for (wide c = 0; c < C; c++) {
+        kept[LEVEL * C + c] = level[c];
+        if (!l->has_norm) continue;
+        kept[ALPHA * C + c] = weight[c] / sqrtf(var[c] + l->eps);
+        kept[BETA * C + c] = bias[c] - mean[c] * kept[ALPHA * C + c];
     }
+    write_spikes(l, x, kept, spikes);
 }
 
 /* ---- Backward ------------------------------------------------------------------------------------ */

@@ -93,6 +93,34 @@ def forward(
 
 
 @opaque
+def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
+    """Run norm and neuron in evaluation.
+
+    Args:
+        x: As in :func:`forward`.
+        level: Firing level in the units of the potential, float32, of shape (1,) or (C,).
+        norm: Batch norm in front of the neuron, if any.
+
+    Returns:
+        Spikes (as ``x``).
+    """
+    a, c, b = as_blocks(x).shape
+    settings = _Layer(
+        *(a, c, b, _threads(x.numel()), norm is not None, 0, 0),
+        *(0.0 if norm is None else norm.eps, 0.0, 0.0, 0.0, 0.0, 0.0),
+    )
+    of_norm = (
+        (None,) * 4
+        if norm is None
+        else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    spikes = torch.empty_like(x)
+    level = level.expand(c).contiguous()
+    _call('fire', settings, x, *of_norm, level, x.new_empty(5 * c), spikes)
+    return spikes
+
+
+@opaque
 def backward(
     grad_spikes: Tensor | None,
     grad_square: Tensor | None,

@@ -482,6 +482,32 @@ def forward(
 
 
 @opaque
+def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
+    """Run norm and neuron in evaluation, as :func:`hoyer_det.spiking.fused.cpu.fire`.
+
+    Args:
+        x: As in :func:`forward`.
+        level: Firing level in the units of the potential, float32, of shape (1,) or (C,).
+        norm: Batch norm in front of the neuron, if any.
+
+    Returns:
+        Spikes (as ``x``).
+    """
+    tiles = _Tiles(x)
+    kept = level.new_empty(5, tiles.channels)
+    kept[_LEVEL.value] = level
+    if norm is not None:
+        torch.mul(norm.weight, torch.rsqrt(norm.running_var + norm.eps), out=kept[_ALPHA.value])
+        kept[_BETA.value], kept[_MEAN.value] = norm.bias, norm.running_mean
+    spikes = torch.empty_like(x)
+    with torch.cuda.device_of(x):
+        _fire_kernel[(tiles.tiles * tiles.steps,)](
+            x, kept, spikes, *tiles.sizes, HAS_NORM=norm is not None, **tiles.options
+        )
+    return spikes
+
+
+@opaque
 def backward(
     grad_spikes: Tensor | None,
     grad_square: Tensor | None,

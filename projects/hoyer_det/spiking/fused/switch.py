@@ -8,7 +8,7 @@ from functools import cache
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import build, cpu
 from .layout import as_blocks
@@ -72,7 +72,9 @@ def fusing(x: Tensor) -> bool:
     Args:
         x: Tensor on the device in question.
     """
-    if not fusing_anywhere():
+    # Tensors that stand for others (fake ones, say) have no memory to go through, and what traces for
+    # an export has to see plain operations.
+    if not fusing_anywhere() or type(x) not in (Tensor, nn.Parameter) or torch.jit.is_tracing():
         return False
     wanted = _wanted()
     return x.device.type == 'cpu' if wanted is None else wanted
