@@ -160,10 +160,6 @@ def compare(device: str) -> None:
     """Compare on small tensors."""
     from hoyer_det.spiking.fused import cuda
 
-    # On CPU the moments of half precision would be in half precision.
-    moments = cuda._moments
-    cuda._moments = lambda x: moments(x if device == 'cuda' else x.float())
-
     modes = [*itertools.product(('layer', 'channel'), ('clip', 'exclude')), ('fixed', 'exclude')]
     # Each tile, entries alone or several at once; several tiles along each side.
     shapes = [(3, 5, 9, 11), (34, 3, 4, 4), (6, 3, 20, 21), (2, 2, 33, 65), (4, 3, 7), (40, 70)]
@@ -315,7 +311,7 @@ def compile_all(capability: int) -> None:
     for count in (16, 8, 8008, 1, 17):
         cuda.unpack(cuda.pack(torch.zeros(count)), torch.float32)
     new = [kernels[key].name for key in set(kernels) - before]
-    assert len(new) <= 4, new  # (512 wide, entries alone): one of each kernel
+    assert len(new) <= 5, new  # (512 wide, entries alone): one of each kernel
 
 
 def no_spills(cubins) -> bool:

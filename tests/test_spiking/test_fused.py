@@ -116,7 +116,7 @@ def test_evaluation(extremum, channels_last, with_norm):
 def test_what_stands_for_a_tensor_or_is_traced_goes_by_plain_operations():
     block, x = SpikingConvBlock(3, 6, 3), torch.randn(2, 3, 8, 8)
     block(x)
-    block.eval()
+    block.eval()(x)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
         assert block(mode.from_tensor(x)).shape == (2, 6, 6, 6)
     with torch.no_grad():

@@ -188,8 +188,8 @@ class HoyerSpike(nn.Module):
             and not any(hooks)
             and x.dim() == 4
             and x.numel() > x.size(1) == norm.num_features
-            and (self.training or self._has_average())
             and passes_for(x) is not None
+            and (self.training or self._has_average())
         )
 
     def _evaluate(self, x: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:

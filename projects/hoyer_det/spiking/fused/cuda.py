@@ -97,10 +97,42 @@ def _store_sum(to, values, known, LAST: tl.constexpr):
     tl.store(to, total.to(tl.float64), mask=known)
 
 
+@triton.jit
+def _shift(x_ptr, channel, known, columns, LAST: tl.constexpr):
+    """Return the first entry of each channel: sums of what is near 0 keep their digits."""
+    at = channel if LAST else channel.to(tl.int64) * columns
+    return tl.load(x_ptr + at, mask=known, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _moments_kernel(
+    x_ptr, sums_ptr, rows, channels, units, steps, share, UNIT: tl.constexpr, LAST: tl.constexpr,
+    TILE_R: tl.constexpr, TILE_C: tl.constexpr,
+):  # fmt: skip
+    """Sum the shifted input and its square."""
+    columns = units * UNIT
+    channels = columns if LAST else channels
+    tile, part = _program(channels, LAST, TILE_C)
+    channel = _channels(tile, LAST, TILE_C)
+    known = channel < channels
+    shift = _shift(x_ptr, channel, known, columns, LAST)
+    first = tl.zeros([TILE_R, TILE_C], tl.float32)
+    second = tl.zeros([TILE_R, TILE_C], tl.float32)
+    for step in range(part * share, tl.minimum(part * share + share, steps)):
+        at, inside = _entries(tile, step, rows, channels, columns, LAST, TILE_R, TILE_C)
+        rest = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32) - shift
+        rest = tl.where(inside, rest, 0.0)
+        first += rest
+        second += rest * rest
+    to = sums_ptr + part * channels + channel
+    _store_sum(to, first, known, LAST)
+    _store_sum(to + tl.cdiv(steps, share) * channels, second, known, LAST)
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def _sums_kernel(
-    x_ptr, mean_ptr, var_ptr, weight_ptr, bias_ptr, running_mean_ptr, running_var_ptr, batches_ptr,
-    threshold_ptr, kept_ptr, sums_ptr, rows, channels, units, steps, share, eps, momentum, unbiased,
+    x_ptr, moments_ptr, weight_ptr, bias_ptr, running_mean_ptr, running_var_ptr, batches_ptr,
+    threshold_ptr, kept_ptr, sums_ptr, rows, channels, units, steps, share, eps, momentum, count,
     EXCLUDE: tl.constexpr, UNIT: tl.constexpr, LAST: tl.constexpr,
     TILE_R: tl.constexpr, TILE_C: tl.constexpr,
 ):  # fmt: skip
@@ -113,8 +145,11 @@ def _sums_kernel(
     known = channel < channels
     mean, alpha, beta = 0.0, 1.0, 0.0
     if HAS_NORM:
-        mean = tl.load(mean_ptr + channel, mask=known, other=0.0).to(tl.float32)
-        var = tl.load(var_ptr + channel, mask=known, other=0.0).to(tl.float32)
+        total = tl.load(moments_ptr + channel, mask=known, other=0.0)
+        squares = tl.load(moments_ptr + channels + channel, mask=known, other=0.0)
+        squares -= total * total / count
+        mean = _shift(x_ptr, channel, known, columns, LAST) + (total / count).to(tl.float32)
+        var = (squares / count).to(tl.float32)
         inverse = tl.rsqrt(var + eps)
         alpha = tl.load(weight_ptr + channel, mask=known, other=0.0) * inverse
         beta = tl.load(bias_ptr + channel, mask=known, other=0.0)
@@ -126,7 +161,7 @@ def _sums_kernel(
             old = tl.load(running_mean_ptr + channel, mask=known, other=0.0)
             tl.store(running_mean_ptr + channel, old + momentum * (mean - old), mask=known)
             old = tl.load(running_var_ptr + channel, mask=known, other=0.0)
-            new = old + momentum * (var * unbiased - old)
+            new = old + momentum * ((squares / (count - 1)).to(tl.float32) - old)
             tl.store(running_var_ptr + channel, new, mask=known)
             if tile == 0:
                 tl.store(batches_ptr, tl.load(batches_ptr) + 1)
@@ -429,11 +464,6 @@ def _unit(x: Tensor, count: int) -> int:
     return 1 if count % unit else unit
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and (biased) variance of each channel, on CUDA in float32."""
-    return torch.ops.aten.batch_norm_update_stats(as_blocks(x), None, None, 0.0)
-
-
 @opaque
 def forward(
     x: Tensor, layer: 'HoyerSpike', norm: nn.BatchNorm2d | None, track: bool
@@ -455,16 +485,19 @@ def forward(
     kept = x.new_empty(5 * tiles.channels, dtype=torch.float32)
     report, square = kept.new_empty(4), kept.new_empty(())
     sums = tiles.empty_sums(5 if exclude else 3, x.device)
-    of_norm, numbers = (None,) * 7, (0.0, 0.0, 0.0)
+    of_norm, numbers = (None,) * 6, (0.0, 0.0, 0.0)
     # Kernels run on the current device. Numbers are floats, as integers may be compiled in.
     with torch.cuda.device_of(x):
         if norm is not None:
+            moments = tiles.empty_sums(2, x.device)
+            _moments_kernel[(tiles.tiles * tiles.parts,)](
+                x, moments, *tiles.sizes, tiles.steps, tiles.share, **tiles.options
+            )
             of_norm = (
-                *(*_moments(x), norm.weight, norm.bias),
+                *(moments.sum(1), norm.weight, norm.bias),
                 *(norm.running_mean, norm.running_var, norm.num_batches_tracked),
             )
-            momentum, unbiased = float(norm.momentum), tiles.count / (tiles.count - 1)
-            numbers = float(norm.eps), momentum, unbiased
+            numbers = float(norm.eps), float(norm.momentum), float(tiles.count)
         _sums_kernel[(tiles.tiles * tiles.parts,)](
             x, *of_norm, layer.threshold, kept, sums, *tiles.sizes, tiles.steps, tiles.share,
             *numbers, EXCLUDE=exclude, **tiles.options,
