@@ -31,7 +31,7 @@ def compiler(tmp_path, monkeypatch, script):
     file = tmp_path / 'fake-cc'
     file.write_text(f'#!/bin/sh\n{script}\n')
     file.chmod(0o755)
-    monkeypatch.setenv('CC', str(file))
+    monkeypatch.setenv('CC', f'{file} -Wall')  # with an argument, as some have it
     return file
 
 
@@ -53,7 +53,7 @@ def test_no_compiler_is_said_once_and_neurons_run_plain(monkeypatch):
 
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, 'echo working >&2; echo out of luck >&2; exit 1')
-    with pytest.warns(UserWarning, match='fake-cc failed: out of luck. Install'):
+    with pytest.warns(UserWarning, match='fake-cc -Wall failed: out of luck. Install'):
         assert build.library() is None
     assert_plain_path()
     assert not [*(tmp_path / 'cache' / 'hoyer_det').iterdir()]

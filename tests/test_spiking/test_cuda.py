@@ -216,6 +216,40 @@ def compare(device: str) -> None:
         assert torch.equal(again, flags[count // 64 :].reshape(-1).to(dtype))
 
 
+POOLINGS = [
+    ((2, 2), (2, 2), (0, 0), True, (7, 5)),
+    ((2, 2), (2, 2), (0, 0), False, (41, 30)),
+    ((3, 3), (1, 1), (1, 1), False, (6, 5)),
+    ((3, 3), (2, 2), (1, 1), False, (9, 7)),
+    ((2, 3), (2, 1), (0, 1), False, (6, 4)),
+    ((1, 2), (3, 2), (0, 1), True, (8, 9)),
+]
+
+
+def compare_pooling(device: str) -> None:
+    """Compare with PyTorch's own pooling."""
+    from hoyer_det.spiking.fused import cuda_pooling
+
+    for pooling, last, dtype in itertools.product(POOLINGS, (False, True), DTYPES):
+        *window, ceil_mode, size = pooling
+        layout = torch.channels_last if last else torch.contiguous_format
+        # Whole numbers, so that maxima are often shared; of many, so that there are several tiles.
+        x = torch.randint(-2, 3, (2, 5, *size)).to(device, dtype).contiguous(memory_format=layout)
+        x[0, 0, -1, -1] = float('nan')
+        x.requires_grad_()
+        expected = F.max_pool2d(x, *window, ceil_mode=ceil_mode)
+        grad = torch.randint(-4, 5, expected.shape).to(x)
+        expected.backward(grad)
+        with torch.no_grad():
+            out, places = cuda_pooling.max_pool(x, *window, ceil_mode)
+            back = cuda_pooling.max_pool_backward(
+                grad, places, torch.empty_like(x), *window, ceil_mode
+            )
+        torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
+        assert out.stride() == expected.stride()
+        assert torch.equal(back, x.grad)
+
+
 def check_evaluation(x, norm):
     """Compare the spikes at given levels with float64."""
     from hoyer_det.spiking.fused import cuda
@@ -262,7 +296,7 @@ def let_interpreter_loop() -> None:
 
 def compile_all(capability: int) -> None:
     """Compile what forward and backward passes launch, as Triton would for a GPU."""
-    from hoyer_det.spiking.fused import cuda
+    from hoyer_det.spiking.fused import cuda, cuda_pooling
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver, jit
 
@@ -283,6 +317,14 @@ def compile_all(capability: int) -> None:
         x, norm, layer = inputs(shape, with_norm, extremum, saturated, dtype, last)
         step(cuda, x, norm, layer, x, torch.tensor(1.0))
 
+    def pool(dtype, *size):
+        for (*window, ceil_mode, _), layout in itertools.product(
+            POOLINGS[1:3], (torch.contiguous_format, torch.channels_last)
+        ):
+            x = torch.zeros(2, 4, *size, dtype=dtype).contiguous(memory_format=layout)
+            out, places = cuda_pooling.max_pool(x, *window, ceil_mode)
+            cuda_pooling.max_pool_backward(out, places, x, *window, ceil_mode)
+
     layouts = [
         *(((2, 8, 64, 64), False), ((3, 8, 16, 32), False)),
         *(((32, 8, 5, 5), False), ((32, 8, 8, 8), False), ((2, 8, 5, 5), True)),
@@ -295,6 +337,8 @@ def compile_all(capability: int) -> None:
         for count in (1024, 1001):
             cuda.unpack(cuda.pack(torch.zeros(count, dtype=dtype)), dtype)
     launch(layouts[0][0], True, 'fixed', 'clip')
+    for dtype in DTYPES[:2]:
+        pool(dtype, 16, 24)
     for kernel in kernels.values():
         assert kernel.asm['cubin']
     assert no_spills(kernel.asm['cubin'] for kernel in kernels.values())
@@ -310,6 +354,8 @@ def compile_all(capability: int) -> None:
         launch(shape, True, 'layer', 'clip', last=last)
     for count in (16, 8, 8008, 1, 17):
         cuda.unpack(cuda.pack(torch.zeros(count)), torch.float32)
+    for size in ((7, 5), (64, 1), (33, 32)):
+        pool(torch.float32, *size)
     new = [kernels[key].name for key in set(kernels) - before]
     assert len(new) <= 5, new  # (512 wide, entries alone): one of each kernel
 
@@ -340,4 +386,5 @@ if __name__ == '__main__':
         if os.environ.get('TRITON_INTERPRET') == '1':
             let_interpreter_loop()
         compare(task)
+        compare_pooling(task)
     print('all agree')

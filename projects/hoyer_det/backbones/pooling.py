@@ -8,9 +8,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
 
 from ..spiking import HoyerSpike, mark_spikes
-from ..spiking.fused import build, cpu
 from ..spiking.fused.bits import are_spikes
-from ..spiking.fused.switch import fusing
+from ..spiking.fused.switch import fusing, pooling_for
 
 
 class LeanMaxPool2d(nn.MaxPool2d):
@@ -59,16 +58,12 @@ def build_max_pool(act_cfg: dict[str, Any], *args: Any, **kwargs: Any) -> nn.Max
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *window: Any) -> Tensor:
-        ctx.window, ctx.like = window, (x.shape, x.dtype, x.device)
-        ctx.layout = (
-            torch.contiguous_format if x.is_contiguous() else torch.channels_last
-        )  # fmt: skip
-        compiled = x.device.type == 'cpu' and x.dtype == torch.float32 and x.is_contiguous()
-        ctx.compiled = compiled and build.library() is not None
-        if ctx.compiled:
-            out, places = cpu.max_pool(x, *window)
-        else:
-            out, places = _max_pool(x, *window)
+        last = not x.is_contiguous()
+        ctx.window, ctx.like = window, dict(size=x.shape, dtype=x.dtype, device=x.device)
+        ctx.like['memory_format'] = torch.channels_last if last else torch.contiguous_format
+        ctx.passes = pooling_for(x, window[0])
+        max_pool = _max_pool if ctx.passes is None else ctx.passes.max_pool
+        out, places = max_pool(x, *window)
         ctx.save_for_backward(places)
         return out
 
@@ -76,14 +71,9 @@ class _MaxPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (places,) = ctx.saved_tensors
-        shape, dtype, device = ctx.like
-        if ctx.compiled:
-            grad = cpu.max_pool_backward(grad, places, shape, *ctx.window)
-        else:
-            # Only its shape and layout are read.
-            like = torch.empty(shape, dtype=dtype, device=device, memory_format=ctx.layout)
-            grad = _max_pool_backward(grad, places, like, *ctx.window)
-        return grad, None, None, None, None
+        like = torch.empty(**ctx.like)
+        backward = _max_pool_backward if ctx.passes is None else ctx.passes.max_pool_backward
+        return backward(grad, places, like, *ctx.window), None, None, None, None
 
 
 Window = tuple[int, int]
@@ -112,6 +102,7 @@ def _max_pool_backward(
     padding: Window,
     ceil_mode: bool,
 ) -> Tensor:
+    """Return the gradient of the input; of ``like`` only shape and layout are read."""
     width = like.size(3)
     indices = _restep(places.to(torch.int32), kernel[1], width, kernel[0])
     indices = indices + _corners(places, stride, padding, width)

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -36,9 +37,9 @@ def library() -> ctypes.CDLL | None:
     """
     if os.environ.get('HOYER_DET_COMPILE') == '0':
         return None
-    compiler = shutil.which(os.environ.get('CC') or 'cc')
-    if compiler is None:
-        return _without(f'there is no C compiler ({os.environ.get("CC") or "cc"})')
+    compiler = shlex.split(os.environ.get('CC') or 'cc')  # may have arguments
+    if shutil.which(compiler[0]) is None:
+        return _without(f'there is no C compiler ({compiler[0]})')
     try:
         folder = _cache_folder()
         if folder is not None:
@@ -47,7 +48,7 @@ def library() -> ctypes.CDLL | None:
             return _load(compiler, Path(place))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors='replace').strip().splitlines() or ['no message']
-        return _without(f'{compiler} failed: {lines[-1]}')
+        return _without(f'{shlex.join(compiler)} failed: {lines[-1]}')
     except (OSError, subprocess.TimeoutExpired) as error:
         return _without(str(error))
 
@@ -73,7 +74,7 @@ def _cache_folder() -> Path | None:
     return None if foreign or not os.access(folder, os.W_OK | os.X_OK) else folder
 
 
-def _load(compiler: str, folder: Path) -> ctypes.CDLL:
+def _load(compiler: list[str], folder: Path) -> ctypes.CDLL:
     # For this source on this kind of processor, as folders are shared between machines.
     key = hashlib.sha256(_SOURCE.read_bytes() + _processor().encode()).hexdigest()[:16]
     error: Exception | None = None
@@ -89,14 +90,14 @@ def _load(compiler: str, folder: Path) -> ctypes.CDLL:
     raise error
 
 
-def _compile(compiler: str, flags: list[str], file: Path) -> None:
+def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as place:
         made, code = Path(place) / file.name, Path(place) / 'cpu.o'
         # Linked without -fopenmp: its functions come from the runtime that PyTorch has loaded. A second
         # runtime beside it would have threads of its own, which get into the way of PyTorch's.
         commands = (
-            [compiler, *_FLAGS, *flags, '-c', str(_SOURCE), '-o', str(code)],
-            [compiler, '-shared', str(code), '-o', str(made), '-lm'],
+            [*compiler, *_FLAGS, *flags, '-c', str(_SOURCE), '-o', str(code)],
+            [*compiler, '-shared', str(code), '-o', str(made), '-lm'],
         )
         for command in commands:
             subprocess.run(command, check=True, capture_output=True, timeout=60)

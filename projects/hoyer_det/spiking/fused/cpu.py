@@ -191,10 +191,7 @@ def max_pool(
         padding: Entries added on each side, which are never the largest.
         ceil_mode: Whether a window that reaches over the end counts, if it begins before it.
     """
-    size = [
-        _pooled(*along, ceil_mode)
-        for along in zip(x.shape[2:], kernel, stride, padding, strict=True)
-    ]
+    size = pooled_size(x.shape, kernel, stride, padding, ceil_mode)
     out = x.new_empty(*x.shape[:2], *size)
     places = torch.empty(out.shape, dtype=torch.uint8)
     _call('max_pool', _window(x.shape, size, kernel, stride, padding), x, out, places)
@@ -205,21 +202,27 @@ def max_pool(
 def max_pool_backward(
     grad: Tensor,
     places: Tensor,
-    shape: torch.Size,
+    out: Tensor,
     kernel: Pair,
     stride: Pair,
     padding: Pair,
     ceil_mode: bool,
 ) -> Tensor:
-    """Return the gradient of the input of :func:`max_pool`, whose shape is given."""
-    out = grad.new_empty(shape)
-    window = _window(shape, places.shape[2:], kernel, stride, padding)
+    """Fill ``out`` with the gradient of the input of :func:`max_pool`, and return it."""
+    window = _window(out.shape, places.shape[2:], kernel, stride, padding)
     _call('max_pool_backward', window, grad.contiguous(), places, out)
     return out
 
 
+def pooled_size(
+    shape: torch.Size, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> tuple[int, int]:
+    """Return height and width of pooled features of a shape, as PyTorch counts."""
+    sides = zip(shape[2:], kernel, stride, padding, strict=True)
+    return tuple(_pooled(*side, ceil_mode) for side in sides)
+
+
 def _pooled(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Return how many windows fit, as PyTorch counts."""
     rest = size + 2 * padding - kernel
     count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
     # No window begins in the padding behind the end.

@@ -16,13 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from .cpu import opaque
 from .layout import as_blocks
 
 if TYPE_CHECKING:
     from ..neuron import HoyerSpike
-
-# Triton is a compiler of its own, and torch.compile shall leave it to that.
-opaque = torch.compiler.disable
 
 _TILE = 2048
 # Programs that a sum is shared out to, if it is large enough: some more than run at a time.

@@ -100,10 +100,31 @@ def passes_for(x: Tensor) -> ModuleType | None:
     return None
 
 
-@cache
+def pooling_for(x: Tensor, kernel: tuple[int, int]) -> ModuleType | None:
+    """Return the module with the max pooling for a tensor, None for PyTorch's.
+
+    Args:
+        x: Features (N, C, H, W) that go by the fused path.
+        kernel: Height and width of the window.
+    """
+    if x.device.type == 'cpu' and x.dtype == torch.float32 and x.is_contiguous():
+        return None if build.library() is None else cpu
+    known = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    if x.device.type == 'cuda' and known and x.dtype != torch.float64:
+        module = _triton('cuda_pooling')
+        return module if module and kernel[0] * kernel[1] <= module.LARGEST else None
+    return None
+
+
 def cuda_passes() -> ModuleType | None:
-    """Return the Triton kernels where Triton is installed, as it is with PyTorch for Linux."""
+    """Return the Triton kernels, None without Triton."""
+    return _triton('cuda')
+
+
+@cache
+def _triton(name: str) -> ModuleType | None:
+    """Import a module of Triton kernels where Triton is, as it is with PyTorch for Linux."""
     try:
-        return importlib.import_module('.cuda', __package__)
+        return importlib.import_module(f'.{name}', __package__)
     except ImportError:
         return None
