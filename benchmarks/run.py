@@ -95,8 +95,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     report |= {'load_at_end': load(), 'rows': rows}
     (args.out / f'{args.device}.json').write_text(json.dumps(report, indent=1) + '\n')
-    plot(rows, args.out / f'{args.device}.png')
-    print(f'\n{report["date"]}, {report["machine"]}, {report["load_at_end"]:.1f} at the end\n')
+    title = f'{report["date"]}, {report["machine"]}, {report["load_at_end"]:.1f} at the end'
+    plot(rows, args.out / f'{args.device}.png', title)
+    print(f'\n{title}\n')
     print(table(rows))
 
 
@@ -419,20 +420,32 @@ def table(rows: list[dict]) -> str:
     return '\n'.join(lines)
 
 
-def plot(rows: list[dict], file: Path) -> None:
-    """Draw all ratios as bars."""
+def plot(rows: list[dict], file: Path, title: str) -> None:
+    """Draw all ratios as bars with their quartiles."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 0.4 * len(rows) + 1), layout='constrained')
-    names = [f'{row["section"]}: {row["what"]}' for row in rows][::-1]
-    axes.barh(names, [row['ratio'] for row in rows][::-1], color='tab:blue')
+    figure, axes = plt.subplots(figsize=(10, 0.3 * len(rows) + 1.2), layout='constrained')
+    rows = rows[::-1]
+    ratios = [row['ratio'] for row in rows]
+    spreads = [[row['ratio'] - row.get('low', row['ratio']) for row in rows]]
+    spreads += [[row.get('high', row['ratio']) - row['ratio'] for row in rows]]
+    bars = axes.barh(
+        [f'{row["section"]}: {row["what"]}' for row in rows],
+        ratios,
+        xerr=spreads,
+        color='tab:blue',
+        error_kw=dict(elinewidth=0.8, capsize=2),
+    )
+    axes.bar_label(bars, fmt='%.2f', padding=4, fontsize=7)
     axes.axvline(1, color='black', linewidth=0.8)
-    axes.set_xlabel('ratio')
+    axes.margins(x=0.08, y=0.01)
+    axes.set_xlabel('ratio to the twin, or to what the label names behind "/"; lines: quartiles')
+    axes.set_title(title, fontsize=8)
     axes.tick_params(axis='y', labelsize=7)
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=110)
     plt.close(figure)
 
 

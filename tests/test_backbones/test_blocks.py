@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hoyer_det.backbones.blocks import (
-    KeepStatistics,
+    SecondForward,
     build_activation,
     checkpointed,
     evaluate_norms,
@@ -11,7 +11,7 @@ from hoyer_det.backbones.blocks import (
     prepare_conv_modules,
     spread_biases,
 )
-from hoyer_det.spiking import HoyerSpike
+from hoyer_det.spiking import HoyerSpike, plain_path
 from mmcv.cnn import ConvModule
 from torch import nn
 
@@ -98,7 +98,7 @@ def test_frozen_modules_are_evaluated_and_have_no_gradient():
 def test_statistics_are_kept_inside_the_context_and_move_outside(norm):
     net, x = small_net(norm(4, momentum=0.3)), torch.randn(2, 3, 8, 8)
     before = [buffer.clone() for buffer in net[1].buffers()]
-    with KeepStatistics(net):
+    with SecondForward(net):
         inside = net[:2](x)
     assert all(torch.equal(a, b) for a, b in zip(before, net[1].buffers(), strict=True))
     assert net[1].momentum == 0.3
@@ -109,7 +109,7 @@ def test_statistics_are_kept_inside_the_context_and_move_outside(norm):
 
 def test_a_norm_without_statistics_is_left_alone():
     net, x = small_net(nn.BatchNorm2d(4, track_running_stats=False)), torch.randn(2, 3, 8, 8)
-    with KeepStatistics(net):
+    with SecondForward(net):
         inside = net(x)
     assert torch.equal(net(x), inside) and net[1].num_batches_tracked is None
 
@@ -136,3 +136,12 @@ def test_checkpointed_module_runs_again_only_where_a_gradient_is_wanted(norm):
         assert torch.equal(a.grad, b.grad) and a.grad.any()
     for a, b in zip(net.buffers(), plain.buffers(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_second_forward_pass_takes_the_path_of_the_first():
+    net, x = small_net(nn.BatchNorm2d(4)), torch.randn(2, 3, 8, 8)
+    with plain_path():
+        spikes = checkpointed(net, x)
+    for _ in range(2):
+        spikes.sum().backward(retain_graph=True)
+    assert net[0].weight.grad.any()

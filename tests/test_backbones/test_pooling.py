@@ -48,3 +48,11 @@ def test_a_byte_is_kept_for_each_output():
     ):
         out = LeanMaxPool2d(2)(torch.rand(1, 3, 8, 8, requires_grad=True))
     assert sum(kept) == out.numel()
+
+
+@pytest.mark.parametrize('arguments', [(2, 0), (2, 1, 2), (9,), (2, 2, -1)])
+def test_what_pytorch_refuses_is_refused(arguments):
+    x = torch.rand(1, 3, 8, 8, requires_grad=True)
+    for layer in (nn.MaxPool2d, LeanMaxPool2d):
+        with pytest.raises(RuntimeError):
+            layer(*arguments)(x)

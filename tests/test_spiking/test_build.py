@@ -88,6 +88,19 @@ def test_compiled_once_for_a_machine(tmp_path, monkeypatch):
 
 
 @needs_compiler
+def test_a_damaged_library_is_made_again(tmp_path, monkeypatch):
+    build.library()
+    build.library.cache_clear()
+    (good,) = (tmp_path / 'cache' / 'hoyer_det').iterdir()
+    bad = tmp_path / 'other' / 'hoyer_det' / good.name
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b'')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'other'))
+    assert build.library() is not None
+    assert bad.stat().st_size == good.stat().st_size
+
+
+@needs_compiler
 def test_a_compiler_without_openmp_makes_one_thread(tmp_path, monkeypatch):
     compiler(
         tmp_path,

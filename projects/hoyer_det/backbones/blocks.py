@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..spiking import HoyerSpike, convolve
+from ..spiking.fused.switch import path_of_now
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='HoyerSpike')
@@ -195,21 +196,23 @@ def freeze(module: nn.Module) -> None:
         parameter.requires_grad = False
 
 
-class KeepStatistics:
-    """Context in which no batch norm of a module moves its running statistics.
+class SecondForward:
+    """Context of the forward pass that gradient checkpointing runs again in the backward pass.
 
-    Gradient checkpointing runs a module a second time in the backward pass; without this context its
-    batch norms would count that batch twice. Their outputs are the same inside and outside.
+    No batch norm of the module moves its running statistics, which would count that batch twice, and
+    neurons take the path (fused or plain) of the first time. Outputs are the same inside and outside.
 
     Args:
-        module: Module whose batch norms are meant.
+        module: Module that runs again.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
         self._kept: list[tuple[float | None, Tensor | None]] = []
+        self._path = path_of_now()
 
     def __enter__(self) -> None:
+        self._path.__enter__()
         # Not `track_running_stats`: the same tensors must be saved for the backward pass.
         self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
@@ -219,6 +222,7 @@ class KeepStatistics:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
 
     def __exit__(self, *error: object) -> None:
+        self._path.__exit__(*error)
         for norm, kept in zip(self._norms, self._kept, strict=True):
             norm.momentum, norm.num_batches_tracked = kept
 
@@ -227,7 +231,7 @@ def checkpointed(module: nn.Module, x: Tensor) -> Tensor:
     """Run a module by (non-reentrant) gradient checkpointing where gradients are wanted."""
     if not (module.training and torch.is_grad_enabled()):
         return module(x)
-    contexts = nullcontext(), KeepStatistics(module)
+    contexts = nullcontext(), SecondForward(module)
     return checkpoint(module, x, use_reentrant=False, context_fn=lambda: contexts)
 
 

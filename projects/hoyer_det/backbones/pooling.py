@@ -34,7 +34,8 @@ class LeanMaxPool2d(nn.MaxPool2d):
             or _pair(self.dilation) != (1, 1)
             or kernel[0] * kernel[1] > 256
             # What PyTorch refuses, it shall refuse in its own words.
-            or any(2 * p > k for p, k in zip(padding, kernel, strict=True))
+            or min(*kernel, *stride) < 1
+            or any(not 0 <= 2 * p <= k for p, k in zip(padding, kernel, strict=True))
             or kernel[0] > x.size(2)
             or kernel[1] > x.size(3)
         ):

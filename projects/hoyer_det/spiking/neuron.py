@@ -2,14 +2,17 @@
 
 import math
 import warnings
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from .function import SpikeFunction
 from .fused.bits import mark_spikes
 from .fused.function import FusedSpikeFunction
+from .fused.layout import readable
 from .fused.switch import check_environment, passes_for
 from .hoyer import accumulation_dtype
 
@@ -132,7 +135,7 @@ class HoyerSpike(nn.Module):
             return self._evaluate(potential, norm)
 
         track = self.training and not _inside_backward()
-        passes = passes_for(potential) if self.training and self._in_float32() else None
+        passes = self._passes(potential) if self.training else None
         if passes is not None:
             weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
             spikes, square, odd = FusedSpikeFunction.apply(
@@ -183,28 +186,34 @@ class HoyerSpike(nn.Module):
             and norm.affine
             and norm.track_running_stats
             and norm.momentum is not None
-            and norm.weight.dtype == norm.running_mean.dtype == torch.float32
-            and self._in_float32()
+            and norm.num_batches_tracked is not None
             and not any(hooks)
+            and not _has_any_global_hook()
+            and 'forward' not in vars(norm)  # nor puts something in its place
             and x.dim() == 4
-            and x.numel() > x.size(1) == norm.num_features
-            and passes_for(x) is not None
+            and x.numel() > x.size(1)
+            and self._passes(x) is not None
+            and readable(x, x.size(1), norm.weight, norm.bias, norm.running_mean, norm.running_var)
             and (self.training or self._has_average())
         )
 
     def _evaluate(self, x: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
         """Return the spikes at the running average of the extremum."""
         extremum = self._running_average()
-        without_gradient = not torch.is_grad_enabled() and self._in_float32()
-        passes = passes_for(x) if without_gradient else None
+        passes = None if torch.is_grad_enabled() else self._passes(x)
         if passes is not None:
             return passes.fire(x, self._level(extremum), norm)
         return self._fire(x if norm is None else norm(x), extremum)[0]
 
-    def _in_float32(self) -> bool:
-        """Tell whether the layer's own numbers are of the type that the fused passes read."""
-        own = self.threshold, self.running_extremum, self.running_weight
-        return all(tensor.dtype == torch.float32 for tensor in own)
+    def _passes(self, x: Tensor) -> ModuleType | None:
+        """Return the fused passes for ``x`` if they can read and move the layer's own numbers."""
+        passes = passes_for(x)
+        if passes is None:
+            return None
+        channels = x.size(1) if self.extremum == 'channel' else 1
+        averages = self.running_extremum, self.running_weight
+        fits = readable(x, 1, self.threshold) and readable(x, channels, *averages)
+        return passes if fits else None
 
     def _sums(self, potential: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reduce the potential to what the layer needs to know about it.

@@ -4,6 +4,7 @@ import copy
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
@@ -11,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import build, cpu
-from .layout import as_blocks
+from .layout import as_blocks, is_plain
 from .switch import cuda_passes, fusing, fusing_anywhere
 
-# Spikes that may be kept as bits while some of them are alive, by the address of their data.
+# Spikes that may be kept as bits, by the address of their data, while they are alive.
 _spikes: 'weakref.WeakValueDictionary[int, Tensor]' = weakref.WeakValueDictionary()
+# What is known of them. Not on the tensors themselves, with which it would be saved.
+_marks = WeakTensorKeyDictionary()
 
 # Entries that are packed at a time on CPU; a multiple of 8, small enough for the cache.
 _BLOCK = 1 << 17
@@ -69,19 +73,26 @@ class PackedSpikes:
         return flat.as_strided(shape, self.strides, start % 8)
 
 
+@dataclass
+class _Mark:
+    """Version of marked spikes, and their bits once a layer wanted to keep them."""
+
+    version: int
+    packed: PackedSpikes | None = None
+
+
 def mark_spikes(spikes: Tensor) -> Tensor:
     """Declare a tensor to hold nothing but 0 and 1, so that :func:`spikes_as_bits` may pack it.
 
     Args:
-        spikes: Tensor of any shape; it must not be written to any more.
+        spikes: Tensor of any shape. It may be written to where autograd sees it, and is then kept as
+            it is; not behind its back, through ``.data`` or NumPy.
 
     Returns:
         The same tensor.
     """
     if fusing(spikes) and spikes.requires_grad and as_blocks(spikes) is not None and _bits_wanted():
-        # On the tensor itself, so that what was packed once serves every layer that reads it.
-        spikes._packed = None
-        spikes._packed_version = spikes._version
+        _marks[spikes] = _Mark(spikes._version)
         _spikes[spikes.data_ptr()] = spikes
     return spikes
 
@@ -93,7 +104,8 @@ def spikes_as_bits() -> Any:
     ``HoyerSpike``, itself and unchanged, is packed to bits; the layers that read the same spikes
     share them. All other tensors are kept as ever, so the context is safe around any code, and hooks
     that are there already, such as ``save_on_cpu``, get all there is to keep. The gradients are the
-    same. Where ``torch.compile`` traces, or gradients are off, it does nothing.
+    same. Where ``torch.compile`` traces, or gradients are off, it does nothing. Transforms of
+    ``torch.func`` refuse to run inside, as inside all such hooks.
 
     Example::
 
@@ -136,13 +148,21 @@ def _hooks(outer: tuple[Callable, Callable] | None) -> tuple[Callable, Callable]
     def keep(tensor: Tensor) -> Any:
         packed = _packed(tensor)
         if packed is None:
-            return None, outer_keep(tensor)
-        return packed, outer_keep(packed.bits)
+            return None, outer_keep(tensor), tensor._version
+        return packed.without_bits(), outer_keep(packed.bits), None
 
-    def restore(kept: tuple[PackedSpikes | None, Any]) -> Tensor:
-        packed, inner = kept
+    def restore(kept: tuple[PackedSpikes | None, Any, int | None]) -> Tensor:
+        packed, inner, version = kept
         inner = outer_restore(inner)
-        return inner if packed is None else packed.unpack(inner)
+        if packed is not None:
+            return packed.unpack(inner)
+        # Autograd leaves this check to the hooks.
+        if outer is None and inner._version != version:
+            raise RuntimeError(
+                f'a tensor of shape {tuple(inner.shape)} that the backward pass needs was modified by an '
+                'in-place operation after the forward pass had kept it'
+            )
+        return inner
 
     keep.keeps_bits = True
     return keep, restore
@@ -169,17 +189,23 @@ def _same(kept: Tensor) -> Tensor:
 def _packed(tensor: Tensor) -> PackedSpikes | None:
     """Return the bits of a tensor that is known to be unchanged spikes, else None."""
     owner = _owner(tensor)
-    if owner is not None and owner._packed is None:
-        owner._packed = PackedSpikes(tensor)
-    return None if owner is None else owner._packed
+    if owner is None:
+        return None
+    mark = _marks[owner]
+    if mark.packed is None:
+        mark.packed = PackedSpikes(tensor)  # once for all layers that read them
+    return mark.packed
 
 
 def _owner(tensor: Tensor) -> Tensor | None:
     """Return the marked tensor with the same entries at the same place in memory."""
+    if not is_plain(tensor):
+        return None
     owner = _spikes.get(tensor.data_ptr())
     if (
         owner is None
-        or owner._version != owner._packed_version  # written to since it was marked
+        or owner.data_ptr() != tensor.data_ptr()  # given other memory since it was marked
+        or owner._version != _marks[owner].version  # written to since
         or owner.dtype != tensor.dtype
         or owner.shape != tensor.shape
         or owner.stride() != tensor.stride()

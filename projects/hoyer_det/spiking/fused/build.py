@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def _load(compiler: list[str], folder: Path) -> ctypes.CDLL:
     for name, flags in (('threads', ['-fopenmp']), ('single', [])):
         file = folder / f'{name}-{key}.so'
         try:
-            if not file.exists():
-                _compile(compiler, flags, file)
+            with suppress(OSError):  # missing, or damaged
+                return ctypes.CDLL(str(file))
+            _compile(compiler, flags, file)
             return ctypes.CDLL(str(file))
         except (OSError, subprocess.CalledProcessError) as failure:
             error = failure
@@ -101,6 +103,8 @@ def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
         )
         for command in commands:
             subprocess.run(command, check=True, capture_output=True, timeout=60)
+        with made.open('rb') as library:
+            os.fsync(library.fileno())  # half a file would end the process that loads it
         made.replace(file)  # at once, as other processes may do the same
 
 

@@ -70,11 +70,15 @@ static void join(Moments *to, double count, double mean, double m2) {
 static Moments channel_moments(const Layer *l, const float *x, wide c) {
     Moments m = {0, 0, 0};
     FOR_BLOCKS(l, c, {
-        float s = 0, q = 0;
+        float s = 0, r = 0, q = 0;
         for (int i = 0; i < n; i++) s += x[p + i];
         const float mean = s / n;
-        for (int i = 0; i < n; i++) q += (x[p + i] - mean) * (x[p + i] - mean);
-        join(&m, n, mean, q);
+        for (int i = 0; i < n; i++) {
+            const float d = x[p + i] - mean;
+            r += d; /* what rounding left of the sum */
+            q += d * d;
+        }
+        join(&m, n, mean + (double)r / n, q - (double)r * r / n);
     })
     return m;
 }
@@ -181,7 +185,8 @@ static void set_levels(const Layer *l, const double *sums, float clip, float *ru
         const int exclude = l->exclude && l->extremum != FIXED;
         const float first = (float)of[exclude ? F_BELOW : F];
         const float second = (float)of[exclude ? S_BELOW : S];
-        const int valid = second > 0 && second <= FLT_MAX; /* not if it is NaN */
+        /* Not where either is NaN. */
+        const int valid = second > 0 && second <= FLT_MAX && clip <= FLT_MAX;
         const float extremum = valid && l->extremum != FIXED ? second / (first * clip) : 1;
         if (valid) {
             running_extremum[c] += l->momentum * (extremum - running_extremum[c]);

@@ -199,6 +199,7 @@ def _level(
 ):
     """Return the firing level that follows from sums, and move the running average."""
     first, second = first.to(tl.float32), second.to(tl.float32)
+    second = second + 0.0 * clip  # NaN where the threshold is
     valid = (second > 0.0) & (second < float('inf'))  # not if it is NaN
     extremum = tl.where(valid, 1.0 if FIXED else second / (first * clip), 1.0)
     move = known & valid

@@ -2,16 +2,15 @@
 
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import build, cpu
-from .layout import as_blocks
+from .layout import as_blocks, is_plain
 
 _VARIABLE = 'HOYER_DET_FUSED'
 # What `fused_path` and `plain_path` ask for, None outside of them.
@@ -32,14 +31,30 @@ def check_environment() -> bool | None:
     return choices[value]
 
 
-@contextmanager
-def _switch(fused: bool) -> Iterator[None]:
-    global _asked
-    before, _asked = _asked, fused
-    try:
-        yield
-    finally:
-        _asked = before
+class Path(AbstractContextManager):
+    """Context in which the whole process, its backward threads too, takes a path; may be used again.
+
+    Args:
+        fused: True, False, or None for what holds outside of all such contexts.
+    """
+
+    def __init__(self, fused: bool | None) -> None:
+        self._fused = fused
+        self._before: list[bool | None] = []
+
+    def __enter__(self) -> None:
+        global _asked
+        self._before.append(_asked)
+        _asked = self._fused
+
+    def __exit__(self, *error: object) -> None:
+        global _asked
+        _asked = self._before.pop()
+
+
+def path_of_now() -> Path:
+    """Return a context that brings back the path of now, as for a second forward pass."""
+    return Path(_asked)
 
 
 def fused_path() -> AbstractContextManager[None]:
@@ -48,7 +63,7 @@ def fused_path() -> AbstractContextManager[None]:
     On a CPU that is the default; on CUDA, where it has not been measured yet, it is not. The environment
     variable ``HOYER_DET_FUSED=1`` does it for a whole process.
     """
-    return _switch(True)
+    return Path(True)
 
 
 def plain_path() -> AbstractContextManager[None]:
@@ -57,7 +72,7 @@ def plain_path() -> AbstractContextManager[None]:
     They are the reference of the fused ones. Inside, batch norms are modules of their own, and autograd
     keeps potentials and spikes as they are. ``HOYER_DET_FUSED=0`` does it for a whole process.
     """
-    return _switch(False)
+    return Path(False)
 
 
 def fusing_anywhere() -> bool:
@@ -74,7 +89,7 @@ def fusing(x: Tensor) -> bool:
     """
     # Tensors that stand for others (fake ones, say) have no memory to go through, and what traces for
     # an export has to see plain operations.
-    if not fusing_anywhere() or type(x) not in (Tensor, nn.Parameter) or torch.jit.is_tracing():
+    if not fusing_anywhere() or not is_plain(x) or torch.jit.is_tracing():
         return False
     wanted = _wanted()
     return x.device.type == 'cpu' if wanted is None else wanted

@@ -1,0 +1,42 @@
+"""What the command lines share: how memory is kept on a CPU."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+# Page faults of 20 tensors of 40 MB, one after the other.
+SCRIPT = """
+import resource, torch
+from hoyer_det.cli import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+for number in range(22):
+    if number == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(10_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(keep: bool, **environment: str) -> int:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')} | environment
+    run = subprocess.run(
+        [sys.executable, '-c', SCRIPT.format(keep=keep)],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='for the C library of Linux')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='for computing on a CPU')
+def test_freed_memory_is_kept_unless_the_environment_says_how():
+    faults = page_faults(True)
+    assert faults < 0.1 * page_faults(False)
+    assert page_faults(True, MALLOC_MMAP_THRESHOLD_='65536') > 10 * faults
