@@ -443,7 +443,7 @@ def plot(rows: list[dict], file: Path, title: str) -> None:
     axes.axvline(1, color='black', linewidth=0.8)
     axes.margins(x=0.08, y=0.01)
     axes.set_xlabel('ratio to the twin, or to what the label names behind "/"; lines: quartiles')
-    axes.set_title(title, fontsize=8)
+    figure.suptitle(title, fontsize=8)
     axes.tick_params(axis='y', labelsize=7)
     figure.savefig(file, dpi=110)
     plt.close(figure)
