@@ -4,13 +4,15 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hoyer_det.spiking import fused_path
+from hoyer_det.spiking.fused import build
 from mmengine.registry import DefaultScope
 
 REPOSITORY = Path(__file__).parents[1]
@@ -96,3 +98,12 @@ def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
 def mmdet_scope() -> None:
     """A Runner of an earlier test leaves its registry scope behind; begin with MMDetection's."""
     DefaultScope.get_instance(f'test-{next(_scopes)}', scope_name='mmdet')
+
+
+@pytest.fixture
+def compiled_path() -> Iterator[None]:
+    """The fused path by what was compiled for the CPU."""
+    if build.library() is None:
+        pytest.skip('no C compiler')
+    with fused_path():
+        yield

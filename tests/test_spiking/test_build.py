@@ -3,12 +3,13 @@
 import ctypes
 import os
 import shutil
+import sys
 import warnings
 
 import pytest
 import torch
-from hoyer_det.spiking import HoyerSpike
-from hoyer_det.spiking.fused import build
+from hoyer_det.spiking import HoyerSpike, fused, plain_path
+from hoyer_det.spiking.fused import build, switch
 from hoyer_det.spiking.fused.switch import check_environment, passes_for
 
 COMPILER = shutil.which('cc')
@@ -20,7 +21,6 @@ def fresh(tmp_path, monkeypatch):
     """A machine on which nothing was compiled yet."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.delenv('CC', raising=False)
-    monkeypatch.delenv('HOYER_DET_COMPILE', raising=False)
     build.library.cache_clear()
     yield
     build.library.cache_clear()
@@ -67,12 +67,21 @@ def test_a_library_that_does_not_load_is_not_used(tmp_path, monkeypatch):
     assert_plain_path()
 
 
-def test_compiling_is_left_out_on_demand(monkeypatch, tmp_path):
-    monkeypatch.setenv('HOYER_DET_COMPILE', '0')
-    with warnings.catch_warnings():
+def test_compiling_is_left_out_on_demand(tmp_path):
+    with plain_path(), warnings.catch_warnings():  # what HOYER_DET_FUSED=0 does for a process
         warnings.simplefilter('error')
-        assert build.library() is None
+        assert_plain_path()
     assert not (tmp_path / 'cache').exists()
+
+
+@pytest.mark.parametrize('name', ['cuda', 'cuda_pooling'])
+def test_missing_triton_is_said_where_it_was_asked_for(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, f'hoyer_det.spiking.fused.{name}', None)
+    monkeypatch.setattr(fused, name, None, raising=False)
+    switch._triton.cache_clear()
+    with pytest.warns(UserWarning, match='plain operations run instead: .*Install triton'):
+        assert switch._triton(name) is None
+    switch._triton.cache_clear()
 
 
 @needs_compiler

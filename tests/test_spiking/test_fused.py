@@ -10,24 +10,17 @@ from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.spiking import (
     HoyerSpike,
-    fused_path,
     plain_path,
     record_hoyer_squares,
     spikes_as_bits,
 )
-from hoyer_det.spiking.fused import build, convolution, cpu
+from hoyer_det.spiking.fused import convolution, cpu
 from hoyer_det.spiking.fused.bits import PackedSpikes, mark_spikes
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-
-@pytest.fixture(autouse=True)
-def fused():
-    if build.library() is None:
-        pytest.skip('no C compiler')
-    with fused_path():
-        yield
+pytestmark = pytest.mark.usefixtures('compiled_path')
 
 
 def training_step(net, x, plain=False, weight=1e-3):
@@ -214,7 +207,7 @@ def test_bits_give_back_the_spikes(dtype, shape):
             assert torch.equal(packed.unpack(None, images), spikes[images])
 
 
-def test_bits_without_numpy_are_the_same():
+def test_bits_by_plain_operations_are_the_same():
     from hoyer_det.spiking.fused import bits
 
     spikes = torch.randint(0, 2, (101,)).float()

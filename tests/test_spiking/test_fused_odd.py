@@ -6,18 +6,11 @@ import pytest
 import torch
 from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.spiking import HoyerSpike, fused_path, plain_path, spikes_as_bits
-from hoyer_det.spiking.fused import build
 from hoyer_det.spiking.fused.bits import mark_spikes
 from torch import nn
 from torch.nn import functional as F
 
-
-@pytest.fixture(autouse=True)
-def fused():
-    if build.library() is None:
-        pytest.skip('no C compiler')
-    with fused_path():
-        yield
+pytestmark = pytest.mark.usefixtures('compiled_path')
 
 
 def both_paths(make, x):

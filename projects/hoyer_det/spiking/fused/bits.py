@@ -5,10 +5,10 @@ import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import wraps
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -22,11 +22,6 @@ from .switch import cuda_passes, fusing, fusing_anywhere
 _spikes: 'weakref.WeakValueDictionary[int, Tensor]' = weakref.WeakValueDictionary()
 # What is known of them. Not on the tensors themselves, with which it would be saved.
 _marks = WeakTensorKeyDictionary()
-
-# Entries that are packed at a time on CPU; a multiple of 8, small enough for the cache.
-_BLOCK = 1 << 17
-
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class PackedSpikes:
@@ -215,49 +210,20 @@ def _owner(tensor: Tensor) -> Tensor | None:
 
 
 def _pack(flat: Tensor) -> Tensor:
-    if flat.device.type != 'cpu':
-        kernels = cuda_passes() if flat.device.type == 'cuda' else None
-        return _pack_by_torch(flat) if kernels is None else kernels.pack(flat)
-    compiled = flat.dtype == torch.float32 and build.library() is not None
-    return cpu.pack(flat) if compiled else _pack_by_numpy(flat)
+    passes = _passes(flat.device, flat.dtype)
+    return _pack_by_torch(flat) if passes is None else passes.pack(flat)
 
 
 def _unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    if bits.device.type != 'cpu':
-        kernels = cuda_passes() if bits.device.type == 'cuda' else None
-        return _unpack_by_torch(bits, dtype) if kernels is None else kernels.unpack(bits, dtype)
-    compiled = dtype == torch.float32 and build.library() is not None
-    return cpu.unpack(bits) if compiled else _unpack_by_numpy(bits, dtype)
+    passes = _passes(bits.device, dtype)
+    return _unpack_by_torch(bits, dtype) if passes is None else passes.unpack(bits, dtype)
 
 
-def _pack_by_numpy(flat: Tensor) -> Tensor:
-    # As integers of the same size: any floating type compares alike, bfloat16 too.
-    values = flat.view(_INTEGERS[flat.element_size()]).numpy()
-    bits = np.empty((len(values) + 7) // 8, np.uint8)
-    flags = np.empty(min(_BLOCK, len(values)), bool)
-    for start in range(0, len(values), _BLOCK):
-        part = values[start : start + _BLOCK]
-        np.not_equal(part, 0, out=flags[: len(part)])
-        packed = np.packbits(flags[: len(part)])
-        bits[start // 8 : start // 8 + len(packed)] = packed
-    return torch.from_numpy(bits)
-
-
-def _unpack_by_numpy(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    table = _table(dtype)
-    out = torch.empty(len(bits) * 8, dtype=dtype)
-    rows = out.view(_INTEGERS[out.element_size()]).view(-1, 8).numpy()
-    # One pass: a byte picks the row of its eight entries.
-    np.take(table, bits.numpy(), axis=0, out=rows, mode='clip')
-    return out
-
-
-@cache
-def _table(dtype: torch.dtype) -> np.ndarray:
-    """Return the eight entries of each byte, 256 rows, as integers of the size of ``dtype``."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
-    values = torch.from_numpy(bits).to(dtype)
-    return values.view(_INTEGERS[values.element_size()]).numpy()
+def _passes(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    if device.type == 'cuda':
+        return cuda_passes()
+    compiled = device.type == 'cpu' and dtype == torch.float32 and build.library() is not None
+    return cpu if compiled else None
 
 
 def _weights(device: torch.device) -> Tensor:

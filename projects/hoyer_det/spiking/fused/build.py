@@ -32,12 +32,7 @@ _FLAGS = [
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled passes, None with a warning where there are none.
-
-    With ``HOYER_DET_COMPILE=0`` none are made, without a warning.
-    """
-    if os.environ.get('HOYER_DET_COMPILE') == '0':
-        return None
+    """Return the compiled passes, None with a warning where there are none."""
     compiler = shlex.split(os.environ.get('CC') or 'cc')  # may have arguments
     if shutil.which(compiler[0]) is None:
         return _without(f'there is no C compiler ({compiler[0]})')
@@ -57,7 +52,7 @@ def library() -> ctypes.CDLL | None:
 def _without(reason: str) -> None:
     warnings.warn(
         f'neurons run by plain tensor operations, slower and in more memory: {reason}. Install a C '
-        'compiler such as gcc, or set HOYER_DET_COMPILE=0 to leave it at that',
+        'compiler such as gcc, or set HOYER_DET_FUSED=0 to leave it at that',
         stacklevel=2,
     )
 

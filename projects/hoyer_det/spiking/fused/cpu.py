@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .build import library
-from .layout import as_blocks
+from .layout import Pair, as_blocks, pooled_size
 
 if TYPE_CHECKING:
     from ..neuron import HoyerSpike
 
-Pair = tuple[int, int]
 # What torch.compile cannot see into, it must not trace: it would fix the addresses of tensors.
 opaque = torch.compiler.disable
 
@@ -70,23 +69,17 @@ def forward(
     """
     a, c, b = as_blocks(x).shape
     threads = _threads(x.numel())
-    settings = _Layer(
-        *(a, c, b, threads, norm is not None, _EXTREMA[layer.extremum]),
-        layer.saturated == 'exclude',
-        *((norm.eps, norm.momentum) if norm is not None else (0.0, 0.0)),
-        *(layer.extremum_scale, layer.momentum if track else 0.0),
-        *(layer.surrogate_window, layer.surrogate_height),
-    )
+    settings = _Layer(a, c, b, threads, norm is not None, _EXTREMA[layer.extremum])
+    settings.exclude = layer.saturated == 'exclude'
+    settings.scale = layer.extremum_scale
+    settings.momentum = layer.momentum if track else 0.0
+    if norm is not None:
+        settings.eps, settings.norm_momentum = norm.eps, norm.momentum
     spikes = torch.empty_like(x)
     kept, report = x.new_empty(5 * c), x.new_empty(4)
     scratch = torch.empty(8 * c * threads, dtype=torch.float64)
-    of_norm = (
-        (None,) * 4
-        if norm is None
-        else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    )
     of_neuron = layer.threshold, layer.running_extremum, layer.running_weight
-    _call('forward', settings, x, *of_norm, *of_neuron, kept, report, spikes, scratch)
+    _call('forward', settings, x, *_of_norm(norm), *of_neuron, kept, report, spikes, scratch)
     if norm is not None:
         norm.num_batches_tracked.add_(1)
     return spikes, report[_SQUARE].clone(), report[_ODD], (kept, report)
@@ -105,18 +98,12 @@ def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
         Spikes (as ``x``).
     """
     a, c, b = as_blocks(x).shape
-    settings = _Layer(
-        *(a, c, b, _threads(x.numel()), norm is not None, 0, 0),
-        *(0.0 if norm is None else norm.eps, 0.0, 0.0, 0.0, 0.0, 0.0),
-    )
-    of_norm = (
-        (None,) * 4
-        if norm is None
-        else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    )
+    settings = _Layer(a, c, b, _threads(x.numel()), norm is not None)
+    if norm is not None:
+        settings.eps = norm.eps
     spikes = torch.empty_like(x)
     level = level.expand(c).contiguous()
-    _call('fire', settings, x, *of_norm, level, x.new_empty(5 * c), spikes)
+    _call('fire', settings, x, *_of_norm(norm), level, x.new_empty(5 * c), spikes)
     return spikes
 
 
@@ -148,7 +135,8 @@ def backward(
     """
     a, c, b = as_blocks(x).shape
     threads = _threads(x.numel())
-    settings = _Layer(a, c, b, threads, weight is not None, 0, 0, 0.0, 0.0, 0.0, 0.0, *surrogate)
+    settings = _Layer(a, c, b, threads, weight is not None)
+    settings.window, settings.height = surrogate
     grad, grad_threshold = torch.empty_like(x), torch.empty_like(threshold)
     grad_weight = grad_bias = None
     if weight is not None:
@@ -171,9 +159,9 @@ def pack(flat: Tensor) -> Tensor:
 
 
 @opaque
-def unpack(bits: Tensor) -> Tensor:
-    """Return the entries of bits (n,) as float32, (8 * n,)."""
-    flat = torch.empty(8 * len(bits))
+def unpack(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the entries of bits (n,) as float32, the only ``dtype`` here, (8 * n,)."""
+    flat = torch.empty(8 * len(bits), dtype=dtype)
     _call('unpack', bits, flat, ctypes.c_int64(len(bits)), _threads(len(flat)))
     return flat
 
@@ -214,27 +202,18 @@ def max_pool_backward(
     return out
 
 
-def pooled_size(
-    shape: torch.Size, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
-) -> tuple[int, int]:
-    """Return height and width of pooled features of a shape, as PyTorch counts."""
-    sides = zip(shape[2:], kernel, stride, padding, strict=True)
-    return tuple(_pooled(*side, ceil_mode) for side in sides)
-
-
-def _pooled(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    rest = size + 2 * padding - kernel
-    count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
-    # No window begins in the padding behind the end.
-    return count - (ceil_mode and (count - 1) * stride >= size + padding)
-
-
 def _window(
     shape: torch.Size, size: Sequence[int], kernel: Pair, stride: Pair, padding: Pair
 ) -> _Window:
     planes = shape[0] * shape[1]
     threads = _threads(planes * shape[2] * shape[3])
     return _Window(planes, *shape[2:], *size, *kernel, *stride, *padding, threads)
+
+
+def _of_norm(norm: nn.BatchNorm2d | None) -> tuple[Tensor | None, ...]:
+    if norm is None:
+        return (None,) * 4
+    return norm.weight, norm.bias, norm.running_mean, norm.running_var
 
 
 def _threads(entries: int) -> int:

@@ -467,16 +467,9 @@ def _unit(x: Tensor, count: int) -> int:
 def forward(
     x: Tensor, layer: 'HoyerSpike', norm: nn.BatchNorm2d | None, track: bool
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Run norm and neuron in training, as :func:`hoyer_det.spiking.fused.cpu.forward`.
+    """Run norm and neuron in training: :func:`hoyer_det.spiking.fused.cpu.forward`.
 
-    Args:
-        x: Membrane potential, or the input of the norm, float32 or half precision.
-        layer: The neuron.
-        norm: Batch norm in front of it, if any.
-        track: Whether the neuron's running average follows.
-
-    Returns:
-        Spikes, the Hoyer square, whether there was a NaN or inf, and what to keep.
+    ``x`` may be in half precision, too.
     """
     tiles = _Tiles(x)
     exclude = layer.saturated == 'exclude' and layer.extremum != 'fixed'
@@ -515,15 +508,9 @@ def forward(
 
 @opaque
 def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
-    """Run norm and neuron in evaluation, as :func:`hoyer_det.spiking.fused.cpu.fire`.
+    """Run norm and neuron in evaluation: :func:`hoyer_det.spiking.fused.cpu.fire`.
 
-    Args:
-        x: As in :func:`forward`.
-        level: Firing level in the units of the potential, float32, of shape (1,) or (C,).
-        norm: Batch norm in front of the neuron, if any.
-
-    Returns:
-        Spikes (as ``x``).
+    ``x`` may be in half precision, too.
     """
     tiles = _Tiles(x)
     kept = level.new_empty(5, tiles.channels)
@@ -550,20 +537,9 @@ def backward(
     kept: tuple[Tensor, ...],
     surrogate: tuple[float, float],
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-    """Compute the gradients of :func:`forward`, as :func:`hoyer_det.spiking.fused.cpu.backward`.
+    """Compute the gradients of :func:`forward`: :func:`hoyer_det.spiking.fused.cpu.backward`.
 
-    Args:
-        grad_spikes: Gradient of the spikes, of the layout of ``x``, or None.
-        grad_square: Gradient of the Hoyer square, or None.
-        x: As in :func:`forward`.
-        weight: Weight of the norm, None without one.
-        bias: Bias of the norm.
-        threshold: Clip threshold of the neuron.
-        kept: What :func:`forward` returned last.
-        surrogate: Window and height of the surrogate gradient, in units of the threshold.
-
-    Returns:
-        Gradients of ``x``, of weight and bias of the norm (None without one), and of the threshold.
+    The gradient of ``x`` is of its type, all others are float32.
     """
     tiles, (kept, report) = _Tiles(x), kept
     grad, grad_threshold = torch.empty_like(x), torch.empty_like(threshold)

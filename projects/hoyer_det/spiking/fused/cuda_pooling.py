@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .cpu import Pair, opaque, pooled_size
+from .cpu import opaque
+from .layout import Pair, pooled_size
 
 # Entries of a window from which on unrolled loops get long.
 LARGEST = 16
@@ -103,14 +104,9 @@ def _launch(
 def max_pool(
     x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return maxima and places as :func:`hoyer_det.spiking.fused.cpu.max_pool`.
+    """Pool as :func:`hoyer_det.spiking.fused.cpu.max_pool`, and ``channels_last`` as well.
 
-    Args:
-        x: Contiguous or ``channels_last``, (N, C, H, W).
-        kernel: Height and width of the window, at most ``LARGEST`` entries.
-        stride: Steps of the window.
-        padding: Entries added on each side, which are never the largest.
-        ceil_mode: Whether a window that reaches over the end counts, if it begins before it.
+    The window has at most ``LARGEST`` entries.
     """
     last = not x.is_contiguous()
     size = pooled_size(x.shape, kernel, stride, padding, ceil_mode)
@@ -132,7 +128,7 @@ def max_pool_backward(
     padding: Pair,
     ceil_mode: bool,
 ) -> Tensor:
-    """Fill the gradient of the pooling's input as :func:`hoyer_det.spiking.fused.cpu.max_pool`."""
+    """Fill ``out`` as :func:`hoyer_det.spiking.fused.cpu.max_pool_backward`."""
     last = not out.is_contiguous()
     if grad.stride() != places.stride():
         grad = torch.empty_like(places, dtype=grad.dtype).copy_(grad)

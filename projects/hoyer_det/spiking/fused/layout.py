@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+Pair = tuple[int, int]
+
 
 def as_blocks(x: Tensor) -> Tensor | None:
     """Return a view (A, C, B) without gaps in the order of memory, or None if there is none.
@@ -42,3 +44,18 @@ def readable(x: Tensor, count: int, *parameters: Tensor) -> bool:
         and p.numel() == count
         for p in parameters
     )
+
+
+def pooled_size(
+    shape: torch.Size, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> tuple[int, int]:
+    """Return height and width of pooled features of a shape, as PyTorch counts."""
+    sides = zip(shape[2:], kernel, stride, padding, strict=True)
+    return tuple(_pooled(*side, ceil_mode) for side in sides)
+
+
+def _pooled(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
+    rest = size + 2 * padding - kernel
+    count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
+    # No window begins in the padding behind the end.
+    return count - (ceil_mode and (count - 1) * stride >= size + padding)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import warnings
 from contextlib import AbstractContextManager
 from functools import cache
 from types import ModuleType
@@ -138,8 +139,13 @@ def cuda_passes() -> ModuleType | None:
 
 @cache
 def _triton(name: str) -> ModuleType | None:
-    """Import a module of Triton kernels where Triton is, as it is with PyTorch for Linux."""
+    """Import a module of Triton kernels; None with a warning without Triton."""
     try:
         return importlib.import_module(f'.{name}', __package__)
-    except ImportError:
+    except ImportError as error:
+        warnings.warn(
+            f'on CUDA the fused path was asked for, and plain operations run instead: {error}. '
+            'Install triton, which comes with PyTorch for Linux',
+            stacklevel=2,
+        )
         return None
