@@ -61,18 +61,20 @@ def test_model_without_stages_is_refused():
 
 
 class Sinking(BaseModel):
-    """One threshold that sinks by 0.3 a step, one that stays."""
+    """Thresholds of both signs: two that move by 0.3 a step towards 0 and across it, two that stay."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sinks, self.stays = HoyerSpike(threshold=1.0), HoyerSpike(threshold=2.0)
+        self.sinks, self.rises = HoyerSpike(threshold=1.0), HoyerSpike(threshold=-1.0)
+        self.stays, self.negative = HoyerSpike(threshold=2.0), HoyerSpike(threshold=-1.3)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        return dict(loss=0.3 * self.sinks.threshold + 0 * self.stays.threshold)
+        moving = 0.3 * (self.sinks.threshold - self.rises.threshold)
+        return dict(loss=moving + 0 * (self.stays.threshold + self.negative.threshold))
 
 
 @pytest.mark.parametrize('hooks, lowest', [([], -0.2), ([ThresholdFloorHook(0.05)], 0.05)])
-def test_thresholds_stay_above_the_floor(hooks, lowest, tmp_path):
+def test_magnitudes_stay_above_the_floor_and_signs_as_they_were(hooks, lowest, tmp_path):
     model = Sinking()
     Runner(
         model,
@@ -85,8 +87,9 @@ def test_thresholds_stay_above_the_floor(hooks, lowest, tmp_path):
         experiment_name=f'floor-{len(hooks)}',
     ).train()
     assert model.sinks.threshold.item() == pytest.approx(lowest, abs=1e-6)
+    assert model.rises.threshold.item() == pytest.approx(-lowest, abs=1e-6)
     assert model.stays.threshold.item() == 2
-    assert len(spiking_layers(model)) == 2
+    assert model.negative.threshold.item() == pytest.approx(-1.3)
 
 
 def test_floor_must_be_positive():

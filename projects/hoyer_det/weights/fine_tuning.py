@@ -65,11 +65,11 @@ def _level(name: str) -> int | None:
 
 @HOOKS.register_module()
 class ThresholdFloorHook(Hook):
-    r"""Keeps every clip threshold at or above a floor, after each step of the optimizer.
+    r"""Keeps the magnitude of every clip threshold at or above a floor, after each optimizer step.
 
     The neuron reads :math:`|v|` and divides by it. Near 0 nearly every positive potential is beyond the
     window of the surrogate gradient, so the layer no longer learns, and a step across 0 turns the sign of
-    the threshold's gradient.
+    the threshold's gradient. Each threshold keeps the sign it had when the training began.
 
     Args:
         minimum: The floor, in the units of the potential; positive.
@@ -82,14 +82,15 @@ class ThresholdFloorHook(Hook):
         if not minimum > 0:
             raise ValueError(f'ThresholdFloorHook: minimum must be positive, got {minimum}')
         self.minimum = minimum
-        self._thresholds: list[torch.Tensor] = []
+        self._thresholds: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Find the thresholds."""
+        """Note the thresholds and their signs."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._thresholds = [layer.threshold.data for layer in spiking_layers(model).values()]
+        thresholds = [layer.threshold.data for layer in spiking_layers(model).values()]
+        self._thresholds = [(v, torch.ones_like(v).copysign_(v)) for v in thresholds]
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Lift what has sunk below the floor."""
-        if self._thresholds:
-            torch._foreach_clamp_min_(self._thresholds, self.minimum)
+        """Raise the magnitudes below the floor to it."""
+        for threshold, sign in self._thresholds:
+            threshold.mul_(sign).clamp_(min=self.minimum).mul_(sign)
