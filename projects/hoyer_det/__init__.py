@@ -11,6 +11,7 @@ compat.apply()  # before anything imports mmdet.models
 from . import (  # noqa: E402
     backbones,
     datasets,
+    deploy,
     detectors,
     engine,
     evaluation,
@@ -20,12 +21,16 @@ from . import (  # noqa: E402
     registry,
     weights,
 )
+
+deploy.guard_mmcv_fusion()
+
 from .version import __version__  # noqa: E402
 
 __all__ = [
     '__version__',
     'backbones',
     'datasets',
+    'deploy',
     'detectors',
     'engine',
     'evaluation',

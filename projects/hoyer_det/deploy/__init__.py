@@ -1,0 +1,6 @@
+"""From a trained detector to a network for inference."""
+
+from .folding import SignFlip, check_conv_norm_fusion, fold_norms
+from .mmcv_guard import guard_mmcv_fusion
+
+__all__ = ['SignFlip', 'check_conv_norm_fusion', 'fold_norms', 'guard_mmcv_fusion']
