@@ -1,28 +1,17 @@
-"""The few places where the pinned OpenMMLab packages need help, each with its reason.
+"""A stand-in for ``mmcv._ext``, which mmcv-lite lacks and mmdet imports, on ``torchvision.ops``.
 
-Call :func:`apply` once, before anything imports ``mmdet.models``. Four things are mended, and
-nothing else is changed:
-
-1. mmcv-lite has no compiled ``mmcv._ext``, and mmdet imports it. A stand-in on
-   ``torchvision.ops`` serves the common ops on CPU and CUDA; the others say so when called.
-2. ``SSDHead`` of mmdet 3.3.0 has no ``loss_cls`` but reads it when predicting.
-3. From torch 2.6 on, ``torch.load`` refuses checkpoints of mmengine 0.10.7.
-4. mmengine 0.10.7 imports ``pkg_resources`` for every ``mmdet::`` base, and setuptools 80 warns of it.
+It serves the common operators on CPU and CUDA; the others say what to install when they are called.
+It steps aside for a compiled mmcv, and every argument list below is that of mmcv 2.1.0's extension.
 """
-
-from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 import torchvision.ops as tv_ops
 from torch import Tensor
@@ -30,33 +19,15 @@ from torch import Tensor
 EXT_NAME = 'mmcv._ext'
 
 
-def apply() -> None:
-    """Mend the pinned packages; calling it again changes nothing.
-
-    Raises:
-        ImportError: If mmcv is not installed.
-    """
-    _provide_mmcv_ext()
-    _mend_ssd_head()
-    _trust_mmengine_checkpoints()
-    # Five lines at every config on an `mmdet::` base; setup.cfg pins setuptools below the removal.
-    warnings.filterwarnings('ignore', message='pkg_resources is deprecated', category=UserWarning)
-
-
-# ------------------------------------------------------------------------------------------------
-# 1. A stand-in for `mmcv._ext`
-# ------------------------------------------------------------------------------------------------
-
-
 class TorchvisionExt(ModuleType):
-    """Module that answers for ``mmcv._ext`` with ops built on torchvision.
+    """Module that answers for ``mmcv._ext``.
 
-    Every op name exists, because mmcv checks all of them when it is imported. Dunder names do not:
-    the import system and ``inspect`` probe for them and would take a function for an answer.
+    Every operator's name exists, because mmcv checks all of them when it is imported. Dunder names
+    do not: the import system and ``inspect`` probe for them and would take a function for an answer.
     """
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        """Return a function that reports the op ``name`` as missing when it is called."""
+        """Return a function that reports the operator ``name`` as missing when it is called."""
         if name.startswith('__'):
             raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
 
@@ -69,8 +40,12 @@ class TorchvisionExt(ModuleType):
         return missing_op
 
 
-def _provide_mmcv_ext() -> None:
-    """Put the stand-in where mmcv looks for its ops, unless a compiled one is there."""
+def provide() -> None:
+    """Put the stand-in where mmcv looks for its operators, unless compiled ones are there.
+
+    Raises:
+        ImportError: If mmcv is not installed.
+    """
     if importlib.util.find_spec('mmcv') is None:
         raise ImportError('mmcv is not installed: pip install "mmcv-lite==2.1.0"')
     if EXT_NAME in sys.modules or importlib.util.find_spec(EXT_NAME) is not None:
@@ -93,18 +68,23 @@ def _widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _backward(
-    function: Callable[..., Tensor], inputs: list[Tensor], grad_output: Tensor
-) -> tuple[Tensor, ...]:
-    """Return the gradients of ``function(*inputs)`` for ``grad_output``, one per input.
+def _fill_gradients(
+    targets: Sequence[Tensor],
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    grad_output: Tensor,
+) -> None:
+    """Write the gradients of ``function(*inputs)`` for ``grad_output`` into ``targets``.
 
-    mmcv calls backward ops by hand, outside of autograd, so the forward is run once more here.
-    Autocast is off, as it may still be on from the caller and would change the dtypes.
+    mmcv calls backward operators outside of autograd, so the forward is run once more here. Autocast
+    is off, as it may still be on from the caller and would change the dtypes.
     """
     with torch.enable_grad(), torch.autocast(grad_output.device.type, enabled=False):
         leaves = [_widen(x.detach()).requires_grad_() for x in inputs]
         output = function(*leaves)
-        return torch.autograd.grad(output, leaves, grad_output.to(output.dtype))
+        grads = torch.autograd.grad(output, leaves, grad_output.to(output.dtype))
+    for target, grad in zip(targets, grads, strict=True):
+        target.copy_(grad)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -120,9 +100,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         Indices of the kept boxes, (K,), by falling score.
     """
     boxes = _widen(boxes)
-    if offset:
-        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return tv_ops.nms(boxes, _widen(scores), iou_threshold)
+    return tv_ops.nms(
+        boxes + boxes.new_tensor([0, 0, offset, offset]), _widen(scores), iou_threshold
+    )
 
 
 def softnms(
@@ -212,32 +192,30 @@ def roi_align_backward(
     **cfg: Any,
 ) -> None:
     """Fill ``grad_input`` (N, C, H, W); average pooling is linear, so its values do not matter."""
-    (grad,) = _backward(lambda x: _roi_align(x, rois, **cfg), [grad_input], grad_output)
-    grad_input.copy_(grad)
+    _fill_gradients([grad_input], lambda x: _roi_align(x, rois, **cfg), [grad_input], grad_output)
 
 
-def _deform_conv(cfg: dict[str, Any]) -> Callable[..., Tensor]:
-    """Return (input, offset, weight) -> output for the geometry that mmcv passes."""
-
-    def function(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-        # torchvision reads the two kinds of groups off the shapes of weight and offset.
-        return tv_ops.deform_conv2d(
-            x,
-            offset,
-            weight,
-            stride=(cfg['dH'], cfg['dW']),
-            padding=(cfg['padH'], cfg['padW']),
-            dilation=(cfg['dilationH'], cfg['dilationW']),
-        )
-
-    return function
+def _deform_conv(
+    x: Tensor, offset: Tensor, weight: Tensor, cfg: dict[str, Any], mask: Tensor | None = None
+) -> Tensor:
+    """Call torchvision's deformable convolution with mmcv's arguments (v2 where there is a mask)."""
+    # mmcv names the geometry of v1 and v2 differently. torchvision reads the two kinds of groups off
+    # the shapes of weight and offset.
+    names = (
+        'dH dW padH padW dilationH dilationW',
+        'stride_h stride_w pad_h pad_w dilation_h dilation_w',
+    )
+    geometry = [cfg[name] for name in names[mask is not None].split()]
+    return tv_ops.deform_conv2d(
+        x, offset, weight, None, geometry[0:2], geometry[2:4], geometry[4:6], mask
+    )
 
 
 def deform_conv_forward(
     x: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **cfg
 ) -> None:
     """Fill ``output`` with the deformable convolution of ``x`` (DCN v1)."""
-    output.copy_(_deform_conv(cfg)(_widen(x), _widen(offset), _widen(weight)))
+    output.copy_(_deform_conv(_widen(x), _widen(offset), _widen(weight), cfg))
 
 
 def deform_conv_backward_input(
@@ -253,12 +231,9 @@ def deform_conv_backward_input(
     """Fill the gradients of input and offset."""
 
     def function(x: Tensor, offset: Tensor) -> Tensor:
-        return _deform_conv(cfg)(x, offset, _widen(weight))
+        return _deform_conv(x, offset, _widen(weight), cfg)
 
-    for target, grad in zip(
-        (grad_input, grad_offset), _backward(function, [x, offset], grad_output), strict=True
-    ):
-        target.copy_(grad)
+    _fill_gradients([grad_input, grad_offset], function, [x, offset], grad_output)
 
 
 def deform_conv_backward_parameters(
@@ -273,26 +248,19 @@ def deform_conv_backward_parameters(
     """Add the gradient of the weight, times ``scale``, to ``grad_weight``."""
 
     def function(weight: Tensor) -> Tensor:
-        return _deform_conv(cfg)(_widen(x), _widen(offset), weight)
+        return _deform_conv(_widen(x), _widen(offset), weight, cfg)
 
     # The weight itself does not matter to its own gradient, only its shape does.
-    (grad,) = _backward(function, [grad_weight], grad_output)
+    grad = torch.empty_like(grad_weight)
+    _fill_gradients([grad], function, [grad_weight], grad_output)
     grad_weight.add_(grad, alpha=cfg['scale'])
 
 
 def _modulated_deform_conv(cfg: dict[str, Any]) -> Callable[..., Tensor]:
-    """Return (input, weight, bias, offset, mask) -> output for the geometry mmcv passes."""
+    """Return (input, weight, bias, offset, mask) -> output for the geometry that mmcv passes."""
 
     def function(x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        output = tv_ops.deform_conv2d(
-            x,
-            offset,
-            weight,
-            stride=(cfg['stride_h'], cfg['stride_w']),
-            padding=(cfg['pad_h'], cfg['pad_w']),
-            dilation=(cfg['dilation_h'], cfg['dilation_w']),
-            mask=mask,
-        )
+        output = _deform_conv(x, offset, weight, cfg, mask)
         # Without a bias mmcv passes an empty tensor; the sum keeps it in the graph either way.
         return output + (bias[:, None, None] if cfg['with_bias'] else bias.sum())
 
@@ -323,19 +291,13 @@ def modulated_deform_conv_backward(
     offset: Tensor,
     mask: Tensor,
     columns: Tensor,
-    grad_input: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
+    *grads: Tensor,
     **cfg,
 ) -> None:
-    """Fill the gradients of input, weight, bias, offset and mask."""
-    targets = (grad_input, grad_weight, grad_bias, grad_offset, grad_mask)
-    grads = _backward(_modulated_deform_conv(cfg), [x, weight, bias, offset, mask], grad_output)
-    for target, grad in zip(targets, grads, strict=True):
-        target.copy_(grad)
+    """Fill the gradients of input, weight, bias, offset and mask; the last is that of the output."""
+    *targets, grad_output = grads
+    inputs = (x, weight, bias, offset, mask)
+    _fill_gradients(targets, _modulated_deform_conv(cfg), inputs, grad_output)
 
 
 def _sigmoid_focal_loss(
@@ -363,8 +325,7 @@ def sigmoid_focal_loss_backward(
     def function(x: Tensor) -> Tensor:
         return _sigmoid_focal_loss(x, target, weight, gamma, alpha)
 
-    (grad,) = _backward(function, [x], torch.ones_like(x))
-    grad_input.copy_(grad)
+    _fill_gradients([grad_input], function, [x], torch.ones_like(x))
 
 
 def _ms_deform_attn(spatial_shapes: Tensor) -> Callable[..., Tensor]:
@@ -373,11 +334,7 @@ def _ms_deform_attn(spatial_shapes: Tensor) -> Callable[..., Tensor]:
 
     # Sizes as plain numbers: one transfer from the GPU instead of one per level and use.
     shapes = spatial_shapes.tolist()
-
-    def function(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
-
-    return function
+    return lambda value, *where: multi_scale_deformable_attn_pytorch(value, shapes, *where)
 
 
 def ms_deform_attn_forward(
@@ -400,16 +357,12 @@ def ms_deform_attn_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
     grad_output: Tensor,
-    grad_value: Tensor,
-    grad_sampling_loc: Tensor,
-    grad_attn_weight: Tensor,
+    *grads: Tensor,
     im2col_step: int,
 ) -> None:
     """Fill the gradients of value, sampling locations and attention weights."""
-    inputs = [value, sampling_locations, attention_weights]
-    grads = _backward(_ms_deform_attn(spatial_shapes), inputs, grad_output)
-    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
-        target.copy_(grad)
+    inputs = (value, sampling_locations, attention_weights)
+    _fill_gradients(grads, _ms_deform_attn(spatial_shapes), inputs, grad_output)
 
 
 def get_compiler_version() -> str:
@@ -419,89 +372,16 @@ def get_compiler_version() -> str:
 
 def get_compiling_cuda_version() -> str:
     """Tell mmcv's environment report that its ops were not compiled."""
-    return 'n/a (ops by torchvision)'
+    return get_compiler_version()
 
 
 # Left to a compiled mmcv, among others: roi_pool, because torchvision's rounds box corners
 # differently and would give other numbers under the same name.
 OPS: tuple[Callable[..., Any], ...] = (
-    nms,
-    softnms,
-    roi_align_forward,
-    roi_align_backward,
-    deform_conv_forward,
-    deform_conv_backward_input,
-    deform_conv_backward_parameters,
-    modulated_deform_conv_forward,
-    modulated_deform_conv_backward,
-    sigmoid_focal_loss_forward,
-    sigmoid_focal_loss_backward,
-    ms_deform_attn_forward,
-    ms_deform_attn_backward,
-    get_compiler_version,
-    get_compiling_cuda_version,
+    *(nms, softnms, roi_align_forward, roi_align_backward),
+    *(deform_conv_forward, deform_conv_backward_input, deform_conv_backward_parameters),
+    *(modulated_deform_conv_forward, modulated_deform_conv_backward),
+    *(sigmoid_focal_loss_forward, sigmoid_focal_loss_backward),
+    *(ms_deform_attn_forward, ms_deform_attn_backward),
+    *(get_compiler_version, get_compiling_cuda_version),
 )
-
-
-# ------------------------------------------------------------------------------------------------
-# 2. SSDHead
-# ------------------------------------------------------------------------------------------------
-
-
-def _mend_ssd_head() -> None:
-    """Give ``SSDHead`` the ``loss_cls`` that mmdet 3.3.0 reads in ``predict``.
-
-    https://github.com/open-mmlab/mmdetection/issues/11063
-    """
-    from mmdet.models.dense_heads import SSDHead
-
-    # A class attribute hides a submodule of that name, so this holds for SSDHead only because its
-    # losses are functions; neither it nor PISASSDHead ever sets a `loss_cls`.
-    if not hasattr(SSDHead, 'loss_cls'):
-        SSDHead.loss_cls = None
-
-
-# ------------------------------------------------------------------------------------------------
-# 3. Checkpoints
-# ------------------------------------------------------------------------------------------------
-
-
-def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` in checkpoints, for ``HistoryBuffer``'s statistics alone.
-
-    A ``HistoryBuffer`` is pickled with its statistics methods, each as a call of ``getattr``.
-    Allowing ``getattr`` itself would open more than is needed.
-    """
-    from mmengine.logging import HistoryBuffer
-
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f'checkpoint asks for attribute {name!r} of {owner!r}: refused')
-
-
-def _trust_mmengine_checkpoints() -> None:
-    """Let weights-only loading read what mmengine puts beside the weights.
-
-    These are training logs (``HistoryBuffer``, NumPy arrays) and metrics (NumPy scalars). The
-    protection stays on for everything else.
-    """
-    if torch.__version__ < (2, 6):  # weights-only loading is not yet the default
-        return
-    from mmengine.logging import HistoryBuffer
-
-    numpy_core = np._core if hasattr(np, '_core') else np.core
-    safe: list[Any] = [
-        HistoryBuffer,
-        (_getattr_of_history_buffer, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-    ]
-    # NumPy 2 renamed numpy.core; files written under either name must load under both.
-    for package in ('numpy.core', 'numpy._core'):
-        safe += [
-            (numpy_core.multiarray._reconstruct, f'{package}.multiarray._reconstruct'),
-            (numpy_core.multiarray.scalar, f'{package}.multiarray.scalar'),
-        ]
-    number_codes = '?' + np.typecodes['AllInteger'] + np.typecodes['AllFloat']
-    safe += {type(np.dtype(code)) for code in number_codes}
-    torch.serialization.add_safe_globals(safe)

@@ -1,0 +1,79 @@
+"""Patches of the pinned OpenMMLab packages; each says which release ends it, and then does nothing."""
+
+import pickle
+import warnings
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.utils import digit_version
+
+
+def give_ssd_head_a_loss_cls() -> None:
+    """Give ``SSDHead`` the ``loss_cls`` that mmdet 3.1 to 3.3.0 reads in ``predict``.
+
+    Ends with the first release after mmdet 3.3.0, which must bring a fix of
+    https://github.com/open-mmlab/mmdetection/issues/11063.
+    """
+    import mmdet
+    from mmdet.models.dense_heads import SSDHead
+
+    # A class attribute hides a submodule of that name, so this holds for SSDHead only because its
+    # losses are functions; neither it nor PISASSDHead ever sets a `loss_cls`.
+    if digit_version(mmdet.__version__) <= digit_version('3.3.0'):
+        SSDHead.loss_cls = None
+
+
+def trust_mmengine_checkpoints() -> None:
+    """Let weights-only loading read the log (``HistoryBuffer``) and metrics that mmengine stores.
+
+    From torch 2.6 on, ``torch.load`` refuses them; the protection stays on for everything else. Ends
+    with an mmengine that names its own safe globals (after 0.10.7;
+    https://github.com/open-mmlab/mmengine/issues/1655).
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if torch.__version__ < (2, 6) or HistoryBuffer in torch.serialization.get_safe_globals():
+        return
+    numpy_core = np._core if hasattr(np, '_core') else np.core
+    safe: list[Any] = [
+        HistoryBuffer,
+        (_getattr_of_history_buffer, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+    ]
+    # NumPy 2 renamed numpy.core; files written under either name must load under both.
+    for package in ('numpy.core', 'numpy._core'):
+        safe += [
+            (numpy_core.multiarray._reconstruct, f'{package}.multiarray._reconstruct'),
+            (numpy_core.multiarray.scalar, f'{package}.multiarray.scalar'),
+        ]
+    number_codes = '?' + np.typecodes['AllInteger'] + np.typecodes['AllFloat']
+    safe += {type(np.dtype(code)) for code in number_codes}
+    torch.serialization.add_safe_globals(safe)
+
+
+def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in checkpoints, for ``HistoryBuffer``'s statistics alone.
+
+    A ``HistoryBuffer`` is pickled with its statistics methods, each as a call of ``getattr``.
+    Allowing ``getattr`` itself would open more than is needed.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'checkpoint asks for attribute {name!r} of {owner!r}: refused')
+
+
+def silence_pkg_resources() -> None:
+    """Hide the five lines by which setuptools 80 warns at every config on an ``mmdet::`` base.
+
+    setup.cfg pins setuptools below 81, which removed ``pkg_resources``. Both end with the first
+    release after mmengine 0.10.7 (https://github.com/open-mmlab/mmengine/pull/1676).
+    """
+    if digit_version(mmengine.__version__) <= digit_version('0.10.7'):
+        warnings.filterwarnings(
+            'ignore', message='pkg_resources is deprecated', category=UserWarning
+        )
