@@ -13,6 +13,7 @@ from typing import Any
 import mmdet
 import numpy as np
 import torch
+from hoyer_det.backbones import HoyerResNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
@@ -22,7 +23,6 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..backbones import HoyerResNet
 from .families import Family
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
@@ -48,13 +48,13 @@ class Result:
     Attributes:
         family: The family.
         reason: Why it does not work, '' where it does.
-        unread_maps: Stages whose feature map the neck leaves aside, ascending.
+        unused_maps: Stages whose feature map the neck leaves aside, ascending.
         seconds: Duration.
     """
 
     family: Family
     reason: str = ''
-    unread_maps: list[int] = field(default_factory=list)
+    unused_maps: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -209,7 +209,7 @@ def _try(family: Family, result: Result) -> None:
     if missing != expected:
         names = ', '.join(sorted(missing ^ expected)[:3])
         raise _Refused(f'gradients arrive at other parameters than with ResNet: {names}')
-    result.unread_maps = _unread_maps(model)
+    result.unused_maps = _unused_maps(model)
     if 'unlabelled' in family.needs:
         batch = {key: value['sup'] for key, value in batch.items()}
     try:
@@ -262,26 +262,26 @@ def _without_gradient(model: nn.Module) -> set[str]:
     }
 
 
-def _unread_maps(model: nn.Module) -> list[int]:
+def _unused_maps(model: nn.Module) -> list[int]:
     """Return which feature maps of the spiking backbones nothing reads.
 
     Raises:
         _Refused: If a parameter before a map that is read has no gradient.
     """
-    unread: set[int] = set()
+    unused: set[int] = set()
     for backbone in (m for m in model.modules() if isinstance(m, HoyerResNet)):
         trained = [p for p in backbone.parameters() if p.requires_grad]
         if not trained:
             continue  # that of a teacher
         for index, output in zip(backbone.out_indices, backbone.outputs, strict=True):
             if all(p.grad is None for p in output.parameters()):
-                unread.add(index)
+                unused.add(index)
         for name, parameter in backbone.named_parameters():
             place = name.split('.')
-            map_unread = place[0] == 'outputs' and backbone.out_indices[int(place[1])] in unread
-            if parameter.grad is None and not map_unread:
+            map_unused = place[0] == 'outputs' and backbone.out_indices[int(place[1])] in unused
+            if parameter.grad is None and not map_unused:
                 raise _Refused(f'backbone.{name}: no gradient')
-    return sorted(unread)
+    return sorted(unused)
 
 
 def _predicts(sample: DetDataSample | TrackDataSample) -> bool:
