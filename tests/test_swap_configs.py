@@ -107,7 +107,7 @@ def test_only_backbone_hooks_and_decay_differ(name: str) -> None:
     hooks = [
         dict(type='HoyerRegularizerHook', weight=1e-9),
         dict(type='SpikeRateHook'),
-        dict(type='SyncBuffersHook'),
+        dict(type='SyncAllBuffersHook'),
     ]
     assert cfg['custom_hooks'] == base.get('custom_hooks', []) + hooks
     no_decay = cfg['optim_wrapper']['paramwise_cfg']['custom_keys'].pop('threshold')

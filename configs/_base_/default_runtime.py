@@ -15,9 +15,7 @@ custom_hooks = [
     dict(type='HoyerRegularizerHook', weight=1e-8),
     dict(type='SpikeRateHook'),
     dict(type='SpikeStatisticsHook'),
-    dict(
-        type='SyncBuffersHook'
-    ),  # running averages differ between the processes of a distributed run
+    dict(type='SyncAllBuffersHook'),  # running averages differ between processes
 ]
 env_cfg = dict(
     cudnn_benchmark=True,

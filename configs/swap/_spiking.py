@@ -4,7 +4,7 @@ custom_imports = dict(imports=['hoyer_det'], allow_failed_imports=False)
 spiking_hooks = [
     dict(type='HoyerRegularizerHook', weight=1e-9),
     dict(type='SpikeRateHook'),
-    dict(type='SyncBuffersHook'),
+    dict(type='SyncAllBuffersHook'),
 ]
 # Weight decay would pull the clip thresholds to 0.
 spiking_optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(threshold=dict(decay_mult=0.0))))

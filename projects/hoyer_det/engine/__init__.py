@@ -4,5 +4,12 @@ from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
 from .spike_rate_hook import SpikeRateHook
 from .spike_statistics_hook import SpikeStatisticsHook
+from .sync_buffers_hook import SyncAllBuffersHook
 
-__all__ = ['DetectionPicturesHook', 'HoyerRegularizerHook', 'SpikeRateHook', 'SpikeStatisticsHook']
+__all__ = [
+    'DetectionPicturesHook',
+    'HoyerRegularizerHook',
+    'SpikeRateHook',
+    'SpikeStatisticsHook',
+    'SyncAllBuffersHook',
+]
