@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from coco_folder import CLASSES, change, write_coco
+from coco_folder import CLASSES, change, write_coco, write_coco_folder
 from hoyer_det.datasets import CocoFormatDataset, read_categories
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
@@ -79,7 +79,6 @@ def test_what_is_no_annotation_file_is_named(
         (lambda c: c['annotations'][1].update(id=1), '2 annotations have id 1'),
         (lambda c: c['categories'][2].pop('name'), r"categories\[2\] lacks 'name'"),
         (lambda c: c['annotations'][1].pop('area'), r"annotations\[1\] lacks 'area'"),
-        (lambda c: c['annotations'][1].pop('iscrowd'), r"annotations\[1\] lacks 'iscrowd'"),
         (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), r'bbox \[1, 2, 3\]; it must be'),
         (lambda c: c['annotations'][2].update(category_id=99), 'annotation 3 has category_id 99'),
         (lambda c: c['annotations'][2].update(image_id=6), 'annotation 3 has image_id 6'),
@@ -115,6 +114,54 @@ def test_images_without_an_object_are_not_trained_on(file: Path, log: list[str])
         dataset(file, filter_cfg=dict(filter_empty_gt=True))
 
 
+def test_boxes_that_nothing_can_find_are_left_out_and_logged(file: Path, log: list[str]) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        first, second, third, *_ = content['annotations']
+        first['bbox'] = [float('nan'), 0, 9, 9]
+        second['bbox'] = [96, 0, 9, 9]
+        third['bbox'] = [20, 20, -9, 9]
+
+    change(file, edit)
+    data = dataset(file, test_mode=True)
+    assert [len(info['instances']) for info in data] == [0, 1, 0, 1, 1]
+    (line,) = [message for message in log if 'left out' in message]
+    counts = '1 inverted, 1 less than a pixel wide or high, 1 not finite, 1 outside the image'
+    assert f'4 boxes left out ({counts}), in c.png, left/a.jpg, right/b.jpg' in line
+
+
+def test_crowds_in_words_and_left_out(file: Path, log: list[str]) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        for annotation in content['annotations']:
+            annotation['iscrowd'] = str(annotation['iscrowd'])
+        del content['annotations'][0]['iscrowd']
+
+    flags = [[b['ignore_flag'] for b in info['instances']] for info in dataset(file)]
+    change(file, edit)
+    assert [[b['ignore_flag'] for b in info['instances']] for info in dataset(file)] == flags
+    (line,) = [message for message in log if 'iscrowd' in message]
+    assert '6 iscrowd are text' in line
+    change(file, lambda content: content['annotations'][0].update(iscrowd='no'))
+    with pytest.raises(ValueError, match=r"annotation 1 has iscrowd 'no'; it must be 0 or 1"):
+        dataset(file)
+
+
+def test_one_file_under_two_ids_is_logged(file: Path, log: list[str]) -> None:
+    change(file, lambda content: content['images'][1].update(file_name='left/a.jpg'))
+    dataset(file)
+    (line,) = [message for message in log if 'same file' in message]
+    assert '2 images are the same file left/a.jpg' in line
+
+
+def test_empty_image_and_monstrous_name(file: Path) -> None:
+    (file.parents[1] / 'train2017' / 'empty.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'empty\.jpg: is an empty file'):
+        dataset(file)
+    change(file, lambda content: content['categories'][0].update(name='x' * 10**6))
+    with pytest.raises(ValueError, match='category 7 has 1000000 characters') as error:
+        read_categories(file)
+    assert len(str(error.value)) < 400
+
+
 def test_some_of_the_classes(file: Path, log: list[str]) -> None:
     data = dataset(file, ('Zelle ä', 'dot'), filter_cfg=dict(filter_empty_gt=True))
     labels = {info['img_id']: [box['bbox_label'] for box in info['instances']] for info in data}
@@ -137,30 +184,38 @@ def test_classes_that_do_not_fit_the_file(
 
 
 def test_what_is_missing_is_named(file: Path) -> None:
-    for missing in (dict(metainfo=None), dict(ann_file=None)):
-        with pytest.raises(ValueError, match='needs ann_file and metainfo.classes'):
-            dataset(file, **missing)
+    with pytest.raises(FileNotFoundError, match=r'val2017\.json: no such annotation file'):
+        dataset(file, ann_file=None, test_mode=True)
+    with pytest.raises(FileNotFoundError, match='nowhere: no such folder'):
+        dataset(file, data_root='nowhere')
     with pytest.raises(
         FileNotFoundError, match=r'else/left/a\.jpg: no such image.*train2017\.json'
     ):
         dataset(file, data_prefix=dict(img='else'))
 
 
-@pytest.mark.parametrize('test_mode', [False, True])
-def test_annotation_that_pycocotools_cannot_count_is_logged(
-    file: Path, log: list[str], test_mode: bool
-) -> None:
-    change(file, lambda content: content['annotations'][0].update(id=0))
-    dataset(file, test_mode=test_mode)
-    assert sum('an annotation has id 0' in message for message in log) == test_mode
+def test_it_finds_its_files_and_classes_itself(tmp_path: Path) -> None:
+    root = write_coco_folder(tmp_path)
+    change(
+        root / 'annotations' / 'instances_val2017.json', lambda content: content['images'].reverse()
+    )
+    for test_mode, split in ((False, 'train2017'), (True, 'val2017')):
+        data = CocoFormatDataset(data_root=str(root), pipeline=[], test_mode=test_mode)
+        assert data.metainfo['classes'] == CLASSES
+        assert all(f'/{split}/' in info['img_path'] for info in data)
 
 
+@pytest.mark.parametrize('reads_file', [True, False])
 @pytest.mark.parametrize('classes', [CLASSES, ('ring', 'dot')])
-def test_the_true_boxes_reach_full_average_precision(file: Path, classes: tuple[str, ...]) -> None:
+def test_the_true_boxes_reach_full_average_precision(
+    file: Path, classes: tuple[str, ...], reads_file: bool
+) -> None:
     # Full only if data set and metric give the same number to the same class.
-    change(file, lambda content: content['annotations'].pop())  # too narrow to be learnt
+    if reads_file:
+        change(file, lambda content: content['annotations'].pop())  # too narrow to be learnt
     data = dataset(file, classes, test_mode=True)
-    metric = CocoMetric(ann_file=str(file), sort_categories=True, classwise=True)
+    of_file = dict(ann_file=str(file), sort_categories=True) if reads_file else {}
+    metric = CocoMetric(classwise=True, **of_file)
     metric.dataset_meta = data.metainfo
     for info in data:
         boxes = [box for box in info['instances'] if not box['ignore_flag']]
@@ -169,9 +224,8 @@ def test_the_true_boxes_reach_full_average_precision(file: Path, classes: tuple[
             labels=torch.tensor([box['bbox_label'] for box in boxes], dtype=torch.long),
             scores=torch.ones(len(boxes)),
         )
-        metric.process(
-            {}, [dict(pred_instances=prediction, img_id=info['img_id'], ori_shape=(80, 96))]
-        )
+        sample = {**info, 'pred_instances': prediction, 'ori_shape': (80, 96)}
+        metric.process({}, [sample])
     result = metric.evaluate(len(data))
     assert result['coco/bbox_mAP'] == 1.0
     assert all(result[f'coco/{name}_precision'] == 1.0 for name in classes)

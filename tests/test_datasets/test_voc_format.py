@@ -21,6 +21,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 BCCD = Path(__file__).parents[2].parent / 'shared' / 'data' / 'bccd'
 
@@ -120,11 +121,17 @@ def test_space_around_a_name_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'box', [(11, 21, 11, 70), (11, 21, 60, 21), (11, 21, 11, 21), (60, 21, 11, 70), (1, 70, 9, 20)]
+    'box, fault',
+    [
+        *[(box, 'zero area') for box in [(11, 21, 11, 70), (11, 21, 60, 21), (11, 21, 11, 21)]],
+        *[(box, 'inverted') for box in [(60, 21, 11, 70), (1, 70, 9, 20)]],
+        *[(box, 'not finite') for box in [('nan', 1, 9, 9), (1, 1, 'inf', 9), (1, '-1e400', 9, 9)]],
+        *[(box, 'outside the image') for box in [(97, 1, 99, 9), (1, 81, 9, 85), (-9, 1, 1, 9)]],
+    ],
 )
 @pytest.mark.parametrize('test_mode', [False, True])
-def test_boxes_without_area_are_left_out_and_logged(
-    tmp_path: Path, log: list[str], box: tuple[int, int, int, int], test_mode: bool
+def test_boxes_that_nothing_can_find_are_left_out_and_logged(
+    tmp_path: Path, log: list[str], box: tuple[object, ...], fault: str, test_mode: bool
 ) -> None:
     write_voc_image(tmp_path, 'good', [voc_object('nut', 1, 1, 2, 2)])
     write_voc_image(tmp_path, 'mixed', [voc_object('nut', *box), voc_object('nut')])
@@ -136,13 +143,92 @@ def test_boxes_without_area_are_left_out_and_logged(
     if not test_mode:
         del expected['bad']  # nothing is left to learn from it
     assert boxes == expected
-    (line,) = [message for message in log if 'zero area' in message]
-    assert '2 boxes' in line and 'bad, mixed' in line and 'trainval.txt' in line
+    (line,) = [message for message in log if 'left out' in message]
+    assert line.endswith(f'trainval.txt: 2 boxes left out (2 {fault}), in bad, mixed')
 
 
 def test_nothing_is_logged_without_fault(voc_folder: Path, log: list[str]) -> None:
     assert len(dataset(voc_folder)) == 4
-    assert not [message for message in log if 'zero area' in message]
+    assert not log
+
+
+def test_box_that_reaches_beyond_the_border_stays(tmp_path: Path, log: list[str]) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut', 0, 1, 120, 80)])
+    write_split(tmp_path, 'trainval', ['a'])
+    assert [i['bbox'] for i in dataset(tmp_path).get_data_info(0)['instances']] == [
+        [-1, 0, 119, 79]
+    ]
+    assert not log
+
+
+def test_it_chooses_its_split_and_classes_itself(voc_folder: Path) -> None:
+    for test_mode, number in ((False, 4), (True, 2)):
+        data = VOCFormatDataset(data_root=str(voc_folder), pipeline=[], test_mode=test_mode)
+        assert (len(data), data.metainfo['classes']) == (number, ('cell', 'dot', 'ring'))
+
+
+def test_an_image_listed_twice_is_taken_once(voc_folder: Path, log: list[str]) -> None:
+    write_split(voc_folder, 'trainval', ['image0', 'image1', 'image0'])
+    assert [info['img_id'] for info in dataset(voc_folder)] == ['image0', 'image1']
+    (line,) = log
+    assert 'trainval.txt: 1 lines repeat an image' in line
+
+
+def test_annotation_with_a_namespace(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    file = tmp_path / 'Annotations' / 'a.xml'
+    file.write_text(file.read_text().replace('<annotation>', '<annotation xmlns="http://a.b/c">'))
+    write_split(tmp_path, 'trainval', ['a'])
+    info = dataset(tmp_path).get_data_info(0)
+    assert [item['bbox'] for item in info['instances']] == [[10, 20, 59, 69]]
+    assert (info['width'], info['height']) == (96, 80)
+
+
+def test_empty_image_and_monstrous_name(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    write_split(tmp_path, 'trainval', ['a'])
+    (tmp_path / 'JPEGImages' / 'a.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'a\.jpg: is an empty file'):
+        dataset(tmp_path)
+    write_voc_image(tmp_path, 'a', [voc_object('x' * 10**6)])
+    for classes in ({}, dict(metainfo=dict(classes=('nut',)))):
+        with pytest.raises(ValueError, match=r'a\.xml: ') as error:
+            dataset(tmp_path, **classes)
+        assert len(str(error.value)) < 600
+
+
+LOAD = [dict(type='LoadImageFromFile')]
+
+
+def test_image_of_another_size_than_declared(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], size=(192, 160))
+    write_split(tmp_path, 'trainval', ['a'])
+    data = VOCFormatDataset(
+        data_root=str(tmp_path), pipeline=LOAD, ann_file='ImageSets/Main/trainval.txt'
+    )
+    with pytest.raises(ValueError, match=r'a\.jpg: .* 96 x 80 pixels, .* says 192 x 160.*resized'):
+        data[0]
+
+
+@pytest.mark.parametrize('declared, good', [((80, 96), True), ((96, 80), False)])
+def test_image_turned_by_exif_is_taken_as_seen(
+    tmp_path: Path, declared: tuple[int, int], good: bool
+) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], size=declared)
+    write_split(tmp_path, 'trainval', ['a'])
+    file = tmp_path / 'JPEGImages' / 'a.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    with Image.open(file) as image:
+        image.save(file, exif=exif)
+    data = VOCFormatDataset(
+        data_root=str(tmp_path), pipeline=LOAD, ann_file='ImageSets/Main/trainval.txt'
+    )
+    if good:
+        assert data[0]['img'].shape == (96, 80, 3)
+        return
+    with pytest.raises(ValueError, match=r'a\.jpg: .*EXIF orientation \(6\) turns it'):
+        data[0]
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.jpeg', '.PNG', '.bmp'])

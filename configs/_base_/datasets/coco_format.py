@@ -3,9 +3,10 @@
 #   data_root=FOLDER                                                             COCO's own layout
 #   data_root=FOLDER train_ann=a.json train_images=a/ val_ann=b.json val_images=b/         any other
 # With a single annotation file, name it twice to evaluate on what is trained on.
-# When the config is loaded they are put into the data sets (where these have None) and evaluators, and
-# the classes are read from the training annotations.
+# They are put into the data sets where these have None, as is data_root; classes are read from the
+# training annotations and num_classes follows them, under MMDetection's own train.py and test.py as well.
 _base_ = '../pipelines/small160.py'
+runner_type = 'DatasetRunner'
 dataset_type = 'CocoFormatDataset'
 data_root = 'data/my_coco/'
 train_ann = 'annotations/instances_train2017.json'
@@ -21,7 +22,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
-        data_root=data_root,
+        data_root=None,
         ann_file=None,
         data_prefix=dict(img=None),
         filter_cfg=dict(filter_empty_gt=True),
@@ -35,7 +36,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
-        data_root=data_root,
+        data_root=None,
         ann_file=None,
         data_prefix=dict(img=None),
         test_mode=True,
@@ -43,5 +44,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+# Without ann_file the metric takes the ground truth that the data set gives it.
 val_evaluator = dict(type='CocoMetric', metric='bbox')
 test_evaluator = val_evaluator

@@ -1,7 +1,9 @@
 # Any folder in Pascal VOC layout (JPEGImages, Annotations, ImageSets/Main): set data_root to it.
-# Classes are read from the annotations, and the splits (ann_file) from ImageSets/Main, when the
-# config is loaded.
+# It is put into the data sets where these have None; classes are read from the annotations, the splits
+# (ann_file) from ImageSets/Main, and num_classes follows them, under MMDetection's own train.py and
+# test.py as well.
 _base_ = '../pipelines/small160.py'
+runner_type = 'DatasetRunner'
 dataset_type = 'VOCFormatDataset'
 data_root = 'data/my_voc/'
 train_dataloader = dict(
@@ -12,7 +14,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
-        data_root=data_root,
+        data_root=None,
         ann_file=None,
         data_prefix=dict(sub_data_root=''),
         filter_cfg=dict(filter_empty_gt=True),
@@ -26,7 +28,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
-        data_root=data_root,
+        data_root=None,
         ann_file=None,
         data_prefix=dict(sub_data_root=''),
         test_mode=True,

@@ -1,6 +1,7 @@
 """Data sets: any folder in VOC layout or with COCO JSON, and the embedded shapes."""
 
 from .coco_format import CocoFormatDataset, read_categories
+from .completion import complete_config, set_num_classes
 from .shapes import SHAPE_CLASSES, generate_shapes
 from .shapes_dataset import ShapesDataset
 from .voc_format import VOCFormatDataset, read_classes, read_splits
@@ -10,8 +11,10 @@ __all__ = [
     'CocoFormatDataset',
     'ShapesDataset',
     'VOCFormatDataset',
+    'complete_config',
     'generate_shapes',
     'read_categories',
     'read_classes',
     'read_splits',
+    'set_num_classes',
 ]

@@ -1,8 +1,11 @@
 """Any annotation file in COCO format as a data set: classes are read from the file."""
 
+import functools
 import json
 import logging
-from collections import Counter
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +14,102 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
+from .faults import box_fault, describe_left_out, name_fault, require_folder, shorten
+from .image_size import check_sizes
+
 _FIELDS = {
     'images': ('id', 'file_name', 'width', 'height'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
     'categories': ('id', 'name'),
 }
+# COCO's own layout, taken where nothing else is named.
+_SPLITS = {False: 'train2017', True: 'val2017'}
+
+
+def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """Read and check an annotation file in COCO format.
+
+    What has one meaning only is made plain: categories are sorted by their ids, a missing ``iscrowd`` is
+    0 and one written as text is a number.
+
+    Args:
+        ann_file: JSON file with ``images``, ``annotations`` (boxes) and ``categories``.
+
+    Returns:
+        The content, and a line for each thing in it that is probably not meant.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, has no images, annotations or categories; if one of these lacks
+            a field, has the id of another, or refers to what is not there; if two categories have the
+            same name or one has none.
+    """
+    content = _read_json(ann_file)
+    for key, fields in _FIELDS.items():
+        _check_fields(ann_file, content, key, fields)
+        _check_unique(ann_file, content, key, 'id')
+    for category in content['categories']:
+        if name_fault(category['name']):
+            raise ValueError(
+                f'{ann_file}: the name of category {category["id"]!r} {name_fault(category["name"])}'
+            )
+    _check_unique(ann_file, content, 'categories', 'name')
+    content['categories'].sort(key=lambda category: category['id'])
+    known = {
+        'image_id': {image['id'] for image in content['images']},
+        'category_id': {category['id'] for category in content['categories']},
+    }
+    texts = 0
+    for annotation in content['annotations']:
+        for key, ids in known.items():
+            if annotation[key] not in ids:
+                raise ValueError(
+                    f'{ann_file}: annotation {annotation["id"]!r} has {key} {annotation[key]!r}, '
+                    'which the file does not list'
+                )
+        crowd = annotation.get('iscrowd', 0)
+        if str(crowd) not in ('0', '1', 'True', 'False'):
+            raise ValueError(
+                f'{ann_file}: annotation {annotation["id"]!r} has iscrowd {shorten(repr(crowd))}; it '
+                'must be 0 or 1'
+            )
+        texts += isinstance(crowd, str)
+        annotation['iscrowd'] = int(str(crowd) in ('1', 'True'))
+    notes = [f'{texts} iscrowd are text instead of a number, taken as numbers'] if texts else []
+    file, count = Counter(image['file_name'] for image in content['images']).most_common(1)[0]
+    if count > 1:
+        notes.append(
+            f'{count} images are the same file {file}: its objects may be spread over several ids'
+        )
+    return content, notes
 
 
 def read_categories(ann_file: str | Path) -> tuple[str, ...]:
     """Check an annotation file in COCO format and return the names of its classes.
 
     Args:
-        ann_file: JSON file with ``images``, ``annotations`` (boxes) and ``categories``.
+        ann_file: As for :func:`read_annotations`, which tells what is raised.
 
     Returns:
         Names in the order of the category ids, which may have gaps and need not begin at 1.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, has no images, annotations or categories; if one of these lacks
-            a field, has the id of another, or refers to what is not there; if two categories have the
-            same name.
     """
-    content = _read_json(ann_file)
-    for key, fields in _FIELDS.items():
-        _check_fields(ann_file, content, key, fields)
-        _check_unique(ann_file, content, key, 'id')
-    _check_unique(ann_file, content, 'categories', 'name')
-    names = {category['id']: category['name'] for category in content['categories']}
-    images = {image['id'] for image in content['images']}
-    for annotation in content['annotations']:
-        for key, known in (('image_id', images), ('category_id', names)):
-            if annotation[key] not in known:
-                raise ValueError(
-                    f'{ann_file}: annotation {annotation["id"]!r} has {key} {annotation[key]!r}, '
-                    'which the file does not list'
-                )
-    return tuple(names[key] for key in sorted(names))
+    content, _ = read_annotations(ann_file)
+    return tuple(category['name'] for category in content['categories'])
+
+
+def _summary(ann_file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of classes and of image files, without reading a large file again."""
+    changed = os.stat(ann_file).st_mtime_ns if os.path.isfile(ann_file) else 0
+    return _summary_of(ann_file, changed)
+
+
+@functools.lru_cache(maxsize=8)
+def _summary_of(ann_file: str, changed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    content, _ = read_annotations(ann_file)
+    return (
+        tuple(category['name'] for category in content['categories']),
+        tuple(image['file_name'] for image in content['images']),
+    )
 
 
 def _read_json(ann_file: str | Path) -> Any:
@@ -75,10 +137,25 @@ def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[st
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] lacks {field!r}; each needs {", ".join(fields)}'
                 )
-        if key == 'annotations' and len(item['bbox']) != 4:
+        if key == 'annotations' and not _is_box(item['bbox']):
             raise ValueError(
-                f'{ann_file}: {key}[{index}] has bbox {item["bbox"]}; it must be [x, y, width, height]'
+                f'{ann_file}: {key}[{index}] has bbox {shorten(str(item["bbox"]))}; it must be '
+                '[x, y, width, height]'
             )
+        for field in {'width', 'height', 'area'}.intersection(item):
+            if not isinstance(item[field], int | float):
+                raise ValueError(
+                    f'{ann_file}: {key}[{index}] has {field} {shorten(repr(item[field]))}; it must be a '
+                    'number'
+                )
+
+
+def _is_box(box: Any) -> bool:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(number, int | float) for number in box)
+    )
 
 
 def _check_unique(ann_file: str | Path, content: Any, key: str, field: str) -> None:
@@ -89,95 +166,130 @@ def _check_unique(ann_file: str | Path, content: Any, key: str, field: str) -> N
         )
 
 
-class _SortedCOCO(COCO):
-    """Lists the categories in the order of their ids, whatever their order in the file."""
+class _CheckedCOCO(COCO):
+    """The content of an annotation file that was read and checked before."""
 
-    def createIndex(self) -> None:  # noqa: N802  the name is that of pycocotools
-        self.dataset['categories'].sort(key=lambda category: category['id'])
-        super().createIndex()
+    def __init__(self, content: dict[str, Any]) -> None:
+        super().__init__()
+        self.dataset = content
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
 
 @DATASETS.register_module()
 class CocoFormatDataset(CocoDataset):
     """Data set in COCO format with classes of its own.
 
-    Unlike MMDetection's ``CocoDataset`` it numbers the classes by their category ids even where the
-    file lists them otherwise (give ``CocoMetric`` ``sort_categories=True`` then), has no classes by
-    default, and says in the log how many boxes MMDetection leaves out: those less than one pixel wide
-    or high, without area, or outside the image. ``CocoMetric`` with an ``ann_file`` still counts them
-    as missed. With ``filter_cfg=dict(filter_empty_gt=True)`` an image is trained on only if a box that
-    is no crowd is left in it.
+    Unlike MMDetection's ``CocoDataset`` its classes are those of the file, numbered by their category
+    ids even where the file lists them otherwise, unless ``metainfo`` gives them. It says in the log how
+    many boxes are left out of training and evaluation: those less than one pixel wide or high, without
+    area, not finite, or outside the image. Let ``CocoMetric`` take the ground truth from the samples
+    (no ``ann_file``): it then counts what the data set has. With
+    ``filter_cfg=dict(filter_empty_gt=True)`` an image is trained on only if a box that is no crowd is
+    left in it.
 
     Args:
-        metainfo: ``classes``, all or some of the names in the file, in the order of their ids.
-            :func:`hoyer_det.config.load_config` fills it in.
-        ann_file: Annotation file in COCO format.
-        **kwargs: Arguments of ``CocoDataset``; ``data_prefix=dict(img=...)`` is the folder of images.
+        metainfo: May give ``classes``, all or some of the names in the file, in the order of their ids.
+        ann_file: Annotation file; by default that of COCO 2017's own layout, by ``test_mode``.
+        data_prefix: ``dict(img=...)`` is the folder of images; by default likewise.
+        **kwargs: Arguments of ``CocoDataset``.
 
     Raises:
         FileNotFoundError: If the annotation file or an image is missing.
-        ValueError: If classes or annotation file are not given or do not fit each other, the file is
-            faulty (see :func:`read_categories`), or no image is left.
+        ValueError: If the classes do not fit the file, the file is faulty (see
+            :func:`read_annotations`), an image file is empty, or no image is left. A sample whose
+            image has not the declared size raises it, too.
     """
 
     METAINFO: dict[str, Any] = {}  # neither COCO's classes nor its colours
-    COCOAPI = _SortedCOCO
 
-    def __init__(
-        self,
-        *,
-        metainfo: dict[str, Any] | None = None,
-        ann_file: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not ann_file or not (metainfo or {}).get('classes'):
-            raise ValueError(
-                'CocoFormatDataset: needs ann_file and metainfo.classes; load the config with '
-                'hoyer_det.config.load_config, as tools/train.py does, or set them'
-            )
-        super().__init__(metainfo=metainfo, ann_file=ann_file, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        self.complete(kwargs)
+        super().__init__(**kwargs)
+        check_sizes(self.pipeline)
 
-    def load_data_list(self) -> list[dict]:
-        """Read the file and count the boxes that are left out."""
-        names = read_categories(self.ann_file)
+    @classmethod
+    def complete(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the files and classes that the arguments leave open, in place."""
+        if dataset.get('data_root'):
+            require_folder(dataset['data_root'], 'with annotations in COCO format')
+        split = _SPLITS[bool(dataset.get('test_mode'))]
+        if not dataset.get('ann_file'):
+            dataset['ann_file'] = f'annotations/instances_{split}.json'
+        prefix = dataset.get('data_prefix') or {}
+        if prefix.get('img') is None:
+            dataset['data_prefix'] = {**prefix, 'img': f'{split}/'}
+        metainfo = dataset.get('metainfo') or {}
+        classes = metainfo.get('classes') or _summary(cls._file(dataset))[0]
+        classes = (classes,) if isinstance(classes, str) else tuple(classes)
+        dataset['metainfo'] = {**metainfo, 'classes': classes}
+
+    @classmethod
+    def class_source(cls, dataset: dict[str, Any]) -> str:
+        """Return where below ``data_root`` the classes are read from."""
+        return dataset['ann_file']
+
+    @classmethod
+    def listed_images(cls, dataset: dict[str, Any]) -> Iterator[str]:
+        """Yield the image files that a completed data set lists."""
+        folder = os.path.join(dataset.get('data_root') or '', dataset['data_prefix']['img'])
+        file = cls._file(dataset)
+        if os.path.isfile(file):
+            for name in _summary(file)[1]:
+                yield os.path.normpath(os.path.join(folder, name))
+
+    @staticmethod
+    def _file(dataset: dict[str, Any]) -> str:
+        return os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+
+    def COCOAPI(self, ann_file: str) -> COCO:  # noqa: N802  the name is that of CocoDataset
+        """Read the annotation file, with a line in the log for what is probably not meant."""
+        content, notes = read_annotations(ann_file)
+        for note in notes:
+            print_log(f'{ann_file}: {note}', logger='current', level=logging.WARNING)
+        names = tuple(category['name'] for category in content['categories'])
         classes = tuple(self.metainfo['classes'])
-        expected = tuple(name for name in names if name in classes)
-        if classes != expected:
+        if classes != tuple(name for name in names if name in classes):
             unknown = [name for name in classes if name not in names]
             problem = f'there is no category {unknown}' if unknown else 'ids order them otherwise'
             raise ValueError(
-                f'{self.ann_file}: its categories are {names}, the classes asked for {classes}; '
-                f'{problem}'
+                f'{ann_file}: its categories are {names}, the classes asked for {classes}; {problem}'
             )
-        self._left_out = 0
+        return _CheckedCOCO(content)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the file and count the boxes that are left out."""
+        self._left_out: dict[str, list[str]] = defaultdict(list)
         data_list = super().load_data_list()
         if self._left_out:
             print_log(
-                f'{self.ann_file}: {self._left_out} boxes left out (less than a pixel wide or high, '
-                'without area, outside the image, or marked ignore)',
+                f'{self.ann_file}: {describe_left_out(self._left_out)}',
                 logger='current',
+                level=logging.WARNING,
             )
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image and its boxes."""
+        image, good = raw_data_info['raw_img_info'], []
+        for annotation in raw_data_info['raw_ann_info']:
+            fault = annotation_fault(annotation, image['width'], image['height'])
+            if fault is None:
+                good.append(annotation)
+            elif annotation['category_id'] in self.cat2label:
+                self._left_out[fault].append(image['file_name'])
+        raw_data_info['raw_ann_info'] = good
         info = super().parse_data_info(raw_data_info)
-        if not Path(info['img_path']).is_file():
+        path = Path(info['img_path'])
+        if not path.is_file():
             raise FileNotFoundError(
-                f'{info["img_path"]}: no such image, but {self.ann_file} lists it; the folder of images '
+                f'{path}: no such image, but {self.ann_file} lists it; the folder of images '
                 'is train_images or val_images of --cfg-options'
             )
-        wanted = 0
-        for annotation in raw_data_info['raw_ann_info']:
-            wanted += annotation['category_id'] in self.cat2label
-            if self.test_mode and annotation['id'] == 0:
-                print_log(
-                    f'{self.ann_file}: an annotation has id 0, which pycocotools never counts as found; '
-                    'number them from 1',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-        self._left_out += wanted - len(info['instances'])
+        if path.stat().st_size == 0:
+            raise ValueError(
+                f'{path}: is an empty file; restore it, or take it out of {self.ann_file}'
+            )
         return info
 
     def filter_data(self) -> list[dict]:
@@ -191,3 +303,22 @@ class CocoFormatDataset(CocoDataset):
                 'passes filter_cfg (for training: one with an object)'
             )
         return kept
+
+
+def annotation_fault(annotation: dict[str, Any], width: float, height: float) -> str | None:
+    """Tell why MMDetection leaves a box out, None if it takes it.
+
+    Args:
+        annotation: One of the annotations of an image.
+        width: Width of the image in pixels.
+        height: Its height.
+    """
+    x, y, box_width, box_height = annotation['bbox']
+    fault = box_fault((x, y, x + box_width, y + box_height), width, height)
+    if fault is not None:
+        return fault
+    if annotation.get('ignore'):
+        return 'marked ignore'
+    if box_width < 1 or box_height < 1:
+        return 'less than a pixel wide or high'
+    return None if annotation['area'] > 0 else 'without area'

@@ -1,7 +1,10 @@
 """Any folder in Pascal VOC layout as a data set: classes and splits are read from the folder."""
 
+import logging
+import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,10 @@ from mmdet.datasets import XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
+from .faults import box_fault, describe_left_out, name_fault, require_folder, shorten
+from .image_size import check_sizes
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
 
 
 def read_classes(data_root: str | Path) -> tuple[str, ...]:
@@ -19,7 +25,7 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: If there are no annotation files.
-        ValueError: If a file is not XML, or no file has an object.
+        ValueError: If a file is not XML, a name cannot be that of a class, or no file has an object.
     """
     folder = Path(data_root) / 'Annotations'
     files = sorted(folder.glob('*.xml'))
@@ -31,10 +37,13 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
     names = set()
     for file in files:
         try:
-            objects = ET.parse(file).getroot().iter('object')
-            names.update((o.findtext('name') or '').strip() for o in objects)
+            objects = without_namespaces(ET.parse(file).getroot()).iter('object')
         except ET.ParseError as error:
             raise ValueError(f'{file}: not a valid XML file ({error}); mend or remove it') from None
+        for name in map(object_name, objects):
+            if name and name_fault(name):
+                raise ValueError(f'{file}: the name of a class {name_fault(name)}')
+            names.add(name)
     names.discard('')
     if not names:
         raise ValueError(
@@ -48,7 +57,7 @@ def read_splits(data_root: str | Path) -> tuple[str, str]:
 
     Returns:
         ``('trainval', 'test')`` where both lists exist; else ``('train', 'test')``, else
-        ``('train', 'val')``. The two never overlap.
+        ``('train', 'val')``.
 
     Raises:
         FileNotFoundError: If no such pair exists.
@@ -63,49 +72,118 @@ def read_splits(data_root: str | Path) -> tuple[str, str]:
     )
 
 
+def without_namespaces(root: ET.Element) -> ET.Element:
+    """Take the XML namespaces out of an annotation, in place: ``find('size')`` sees no other."""
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.rpartition('}')[2]
+    return root
+
+
+def object_name(item: ET.Element) -> str:
+    """Return the class of an ``<object>``, without space around it."""
+    return (item.findtext('name') or '').strip()
+
+
+def object_box(item: ET.Element) -> tuple[float, float, float, float]:
+    """Return the box of an ``<object>`` in pixels counted from 1, as its annotation has it.
+
+    Raises:
+        ValueError: If a number is missing or is none.
+    """
+    numbers = [item.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+    try:
+        return tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f'a box has the numbers {shorten(str(numbers))}; it needs xmin, ymin, xmax and ymax'
+        ) from None
+
+
+def find_image(folder: str | Path, name: str) -> Path | None:
+    """Return the image of a name in a folder, whatever kind of file it is, None if there is none."""
+    paths = (Path(folder) / f'{name}{suffix}' for suffix in IMAGE_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
 @DATASETS.register_module()
 class VOCFormatDataset(XMLDataset):
     """Data set in Pascal VOC layout with classes of its own.
 
     Unlike MMDetection's ``VOCDataset`` its classes are those found in the annotations (sorted by
-    name) unless ``metainfo`` gives them, and boxes of zero area, which real data has, are left out of
-    training and evaluation with a line in the log that counts them: no detection can ever match them,
-    and as training targets their logarithms are infinite.
+    name) unless ``metainfo`` gives them, and it chooses its split itself, by ``test_mode``, unless
+    ``ann_file`` names one. Boxes that can neither be learnt nor found (of zero area, inverted, not
+    finite, outside the image; real data has them) are left out of training and evaluation with a line
+    in the log that counts them. An image listed twice is taken once.
 
     Args:
-        metainfo: May give ``classes``.
         data_root: Folder with JPEGImages, Annotations and ImageSets/Main.
+        metainfo: May give ``classes``.
+        ann_file: List of images below ``data_root``; by default as :func:`read_splits` chooses.
         **kwargs: Arguments of ``XMLDataset``.
 
     Raises:
-        FileNotFoundError: If the folder or the list of the split is missing.
-        ValueError: If no image is left, or an annotation is unreadable, or names a class that is not in
-            ``metainfo['classes']``.
+        FileNotFoundError: If the folder, the list of the split or a file that it names is missing.
+        ValueError: If no image is left, a file is empty or unreadable, or an annotation names a class
+            that is not in ``metainfo['classes']``. A sample whose image has not the declared size
+            raises it, too.
     """
 
-    def __init__(
-        self, *, data_root: str, metainfo: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
-        if not (metainfo or {}).get('classes'):
-            metainfo = {**(metainfo or {}), 'classes': read_classes(data_root)}
-        super().__init__(data_root=data_root, metainfo=metainfo, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        self.complete(kwargs)
+        super().__init__(**kwargs)
+        check_sizes(self.pipeline)
+
+    @classmethod
+    def complete(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the classes and the list of images that the arguments leave open, in place."""
+        root = require_folder(dataset.get('data_root'), 'in Pascal VOC layout')
+        # Without a prefix MMDetection would look beside data_root, not below it.
+        dataset['data_prefix'] = {'sub_data_root': '', **(dataset.get('data_prefix') or {})}
+        metainfo = dataset.get('metainfo') or {}
+        classes = metainfo.get('classes') or read_classes(root)
+        classes = (classes,) if isinstance(classes, str) else tuple(classes)
+        dataset['metainfo'] = {**metainfo, 'classes': classes}
+        if not dataset.get('ann_file'):
+            train, test = read_splits(root)
+            dataset['ann_file'] = (
+                f'ImageSets/Main/{test if dataset.get("test_mode") else train}.txt'
+            )
+
+    @classmethod
+    def class_source(cls, dataset: dict[str, Any]) -> str:
+        """Return where below ``data_root`` the classes are read from."""
+        return 'Annotations'
+
+    @classmethod
+    def listed_images(cls, dataset: dict[str, Any]) -> Iterator[str]:
+        """Yield the images that a completed data set lists, without their suffixes."""
+        root = Path(dataset['data_root'])
+        folder = root / dataset['data_prefix']['sub_data_root'] / 'JPEGImages'
+        file = root / dataset['ann_file']
+        if file.is_file():
+            for name in file.read_text(encoding='utf-8').splitlines():
+                yield str(folder / name.strip())
 
     def load_data_list(self) -> list[dict]:
-        """Read the split and leave out boxes of zero area."""
-        if not self.ann_file:
-            raise ValueError(
-                'VOCFormatDataset: no ann_file; load the config with hoyer_det.config.load_config, as '
-                'tools/train.py does, or set it to ImageSets/Main/<split>.txt'
-            )
+        """Read the split and leave out what no detector can learn or find."""
         if not Path(self.ann_file).is_file():
             raise FileNotFoundError(f'{self.ann_file}: this list of images does not exist')
-        self._degenerate: list[str] = []
-        data_list = super().load_data_list()
-        if self._degenerate:
+        self._left_out: dict[str, list[str]] = defaultdict(list)
+        listed = super().load_data_list()
+        data_list = list({info['img_id']: info for info in listed}.values())
+        if len(data_list) < len(listed):
             print_log(
-                f'{self.ann_file}: {len(self._degenerate)} boxes of zero area left out, in '
-                f'{", ".join(sorted(set(self._degenerate)))}',
+                f'{self.ann_file}: {len(listed) - len(data_list)} lines repeat an image, each image is '
+                'taken once',
                 logger='current',
+                level=logging.WARNING,
+            )
+        if self._left_out:
+            print_log(
+                f'{self.ann_file}: {describe_left_out(self._left_out)}',
+                logger='current',
+                level=logging.WARNING,
             )
         return data_list
 
@@ -121,57 +199,69 @@ class VOCFormatDataset(XMLDataset):
 
     def parse_data_info(self, img_info: dict) -> dict:
         """Parse one annotation file."""
-        self._image = img_info['img_id']
-        if not self._image:
+        name = self._image = img_info['img_id']
+        if not name:
             raise ValueError(f'{self.ann_file}: has an empty line; remove it')
-        img_info['file_name'] = self._find_image(self._image)
+        img_info['file_name'] = self._find_image(name)
         if not Path(img_info['xml_path']).is_file():
             raise FileNotFoundError(
-                f'{img_info["xml_path"]}: missing, but {self.ann_file} lists {self._image}'
+                f'{img_info["xml_path"]}: missing, but {self.ann_file} lists {name}'
             )
         try:
             info = super().parse_data_info(img_info)
-        except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+        except (ET.ParseError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f'{img_info["xml_path"]}: this annotation, or its image, cannot be used ({error}); '
-                f'mend it, or take {self._image} out of {self.ann_file}'
+                f'mend it, or take {name} out of {self.ann_file}'
             ) from error
-        if min(info['width'], info['height']) <= 0:
+        width, height = info['width'], info['height']
+        if min(width, height) <= 0:
             raise ValueError(
-                f'{info["xml_path"]}: says the image is {info["width"]} x {info["height"]} pixels; '
+                f'{info["xml_path"]}: says the image is {width} x {height} pixels; '
                 'correct or remove its <size>'
             )
+        good = []
+        for instance in info['instances']:
+            fault = box_fault(instance['bbox'], width, height)
+            if fault is None:
+                good.append(instance)
+            else:
+                self._left_out[fault].append(name)
+        info['instances'] = good
         return info
 
     def _find_image(self, name: str) -> str:
         """Return the path of an image below the root, whatever kind of file it is."""
         folder = Path(self.sub_data_root) / self.img_subdir
-        for suffix in _IMAGE_SUFFIXES:
-            if (folder / f'{name}{suffix}').is_file():
-                return f'{self.img_subdir}/{name}{suffix}'
-        raise FileNotFoundError(
-            f'{folder / name}: no such image ({", ".join(_IMAGE_SUFFIXES)}), but {self.ann_file} '
-            'lists it'
-        )
+        path = find_image(folder, name)
+        if path is None:
+            raise FileNotFoundError(
+                f'{folder / name}: no such image ({", ".join(IMAGE_SUFFIXES)}), but {self.ann_file} '
+                'lists it'
+            )
+        if path.stat().st_size == 0:
+            raise ValueError(
+                f'{path}: is an empty file; restore it, or take it out of {self.ann_file}'
+            )
+        return f'{self.img_subdir}/{path.name}'
 
     def _parse_instance_info(self, raw_ann_info: ET.ElementTree, minus_one: bool = True) -> list:
-        self._check_names(raw_ann_info)
-        kept = []
-        for instance in super()._parse_instance_info(raw_ann_info, minus_one):
-            x1, y1, x2, y2 = instance['bbox']
-            if x2 > x1 and y2 > y1:
-                kept.append(instance)
-            else:
-                self._degenerate.append(self._image)
-        return kept
+        root = without_namespaces(raw_ann_info.getroot())
+        self._check_names(root)
+        for item in root.findall('object'):
+            if not all(math.isfinite(number) for number in object_box(item)):
+                root.remove(item)  # MMDetection takes every number as an integer
+                self._left_out['not finite'].append(self._image)
+        return super()._parse_instance_info(raw_ann_info, minus_one)
 
-    def _check_names(self, raw_ann_info: ET.ElementTree) -> None:
+    def _check_names(self, root: ET.Element) -> None:
         classes: Sequence[str] = self._metainfo['classes']
-        for item in raw_ann_info.iter('object'):
-            name = (item.findtext('name') or '').strip()
+        for item in root.iter('object'):
+            name = object_name(item)
             if name in classes:
                 item.find('name').text = name  # as `read_classes` does, without space around it
             else:
                 raise ValueError(
-                    f'class {name!r} is not among the classes of the data set, {tuple(classes)}'
+                    f'class {shorten(repr(name))} is not among the classes of the data set, '
+                    f'{shorten(str(tuple(classes)), 300)}'
                 )

@@ -1,5 +1,6 @@
-"""Hooks that a training or evaluation run of a spiking detector uses."""
+"""Hooks, and a runner, that a training or evaluation run of a spiking detector uses."""
 
+from .dataset_runner import DatasetRunner
 from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
 from .spike_rate_hook import SpikeRateHook
@@ -7,6 +8,7 @@ from .spike_statistics_hook import SpikeStatisticsHook
 from .sync_buffers_hook import SyncAllBuffersHook
 
 __all__ = [
+    'DatasetRunner',
     'DetectionPicturesHook',
     'HoyerRegularizerHook',
     'SpikeRateHook',

@@ -1,0 +1,76 @@
+"""Compares the size of a decoded image with the size that its annotation declares."""
+
+from pathlib import Path
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import Compose
+from PIL import Image
+
+_EXIF_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)  # orientations that exchange width and height
+
+
+def check_sizes(pipeline: Compose) -> None:
+    """Let a pipeline compare sizes after each of its ``LoadImageFromFile``, in place.
+
+    Args:
+        pipeline: Pipeline of a data set whose samples have ``height`` and ``width``.
+    """
+    transforms: list[Any] = []
+    for transform in pipeline.transforms:
+        transforms.append(transform)
+        if isinstance(transform, LoadImageFromFile):
+            transforms.append(_check_size)
+    pipeline.transforms = transforms
+
+
+def _check_size(results: dict[str, Any]) -> dict[str, Any]:
+    """Pass a sample on whose image has the declared size."""
+    if 'height' in results and 'width' in results:
+        fault = size_fault(
+            results['img_path'], results['ori_shape'], (results['height'], results['width'])
+        )
+        if fault is not None:
+            raise ValueError(
+                f'{results["img_path"]}: {fault}; `hoyer-det check-data` lists all such files'
+            )
+    return results
+
+
+def size_fault(path: str | Path, decoded: tuple[int, int], declared: tuple[int, int]) -> str | None:
+    """Tell in which way an image disagrees with the size in its annotation.
+
+    Images are read as MMDetection reads them, that is turned as their EXIF orientation asks, so the
+    annotation must be that of the turned image.
+
+    Args:
+        path: Image file.
+        decoded: Height and width of the decoded image in pixels.
+        declared: Height and width in the annotation.
+
+    Returns:
+        Half a sentence, or None where the two agree.
+    """
+    if tuple(decoded) == tuple(declared):
+        return None
+    sizes = (
+        f'the image is {decoded[1]} x {decoded[0]} pixels, its annotation says '
+        f'{declared[1]} x {declared[0]}'
+    )
+    orientation = exif_orientation(path)
+    if orientation in _QUARTER_TURNS and tuple(decoded) == tuple(declared)[::-1]:
+        return (
+            f'{sizes}: its EXIF orientation ({orientation}) turns it, the annotation is of the image '
+            'not turned; remove the EXIF tag or annotate what is seen'
+        )
+    return f'{sizes}: was it resized or exchanged later? Correct size and boxes, or leave it out'
+
+
+def exif_orientation(path: str | Path) -> int:
+    """Return the EXIF orientation of an image, 1 (upright) where it has none."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except (OSError, ValueError, TypeError):
+        return 1
