@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from hoyer_det.backbones import HoyerVGG
-from hoyer_det.cli import keep_freed_memory
+from hoyer_det.commands.memory import keep_freed_memory
 from hoyer_det.spiking import HoyerSpike, fused_path, plain_path, record_hoyer_squares
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample

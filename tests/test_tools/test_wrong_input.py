@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, write_split, write_voc_image
-from hoyer_det.cli import one_line_errors
+from hoyer_det.commands.errors import one_line_errors
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope

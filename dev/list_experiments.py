@@ -1,4 +1,4 @@
-"""Write docs/experiments.md, what each config is and costs: ``python tools/list_experiments.py``."""
+"""Write docs/experiments.md, what each config is and costs: ``python dev/list_experiments.py``."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ import hoyer_det  # noqa: F401  registers the modules, mends the pinned packages
 import numpy as np
 import torch
 from hoyer_det.analysis import OperationCounter
-from hoyer_det.cli import one_line_errors
+from hoyer_det.commands.errors import one_line_errors
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 HEADER = """# The experiments
 
-Every config in `configs/` with the network it trains, as `python tools/list_experiments.py` measured them
+Every config in `configs/` with the network it trains, as `python dev/list_experiments.py` measured them
 on {date} ({machine}). Weights are random here: the counts and the share of operations that read
 exactly 0 or 1 follow from the structure, and each input was looked at while the network ran. Images are noise
 of the size of the config's test pipeline. MACs are dense multiply-accumulates of one image; with a two-stage

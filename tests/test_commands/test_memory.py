@@ -1,4 +1,4 @@
-"""What the command lines share: how memory is kept on a CPU."""
+"""How memory is kept on a CPU."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ import torch
 # Page faults of 20 tensors of 40 MB, one after the other.
 SCRIPT = """
 import resource, torch
-from hoyer_det.cli import keep_freed_memory
+from hoyer_det.commands.memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 for number in range(22):

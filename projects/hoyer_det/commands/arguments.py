@@ -1,0 +1,63 @@
+"""Arguments that several commands share."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+
+class _OptionAction(DictAction):
+    """Reads ``key=value``; a folder is taken as it stands, with spaces and commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for item in values:
+            if '=' not in item:
+                parser.error(f'{option_string}: expected key=value, got {item!r}')
+        super().__call__(parser, namespace, values, option_string)
+        options: dict[str, Any] = getattr(namespace, self.dest)
+        for key, value in (item.split('=', maxsplit=1) for item in values):
+            if key == 'data_root':
+                options[key] = value
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that overrides settings of the config."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_OptionAction,
+        help='override settings of the config, key=value; data_root=FOLDER moves the whole data set',
+    )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that MMDetection's own train and test scripts share."""
+    parser.add_argument('--work-dir', help='folder of logs, checkpoints and pictures')
+    add_config_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torch.distributed.launch passes --local-rank, older versions --local_rank.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
+    """Set launcher and work folder: the flag, else the config's, else ``work_dirs/<config name>``."""
+    os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
+    cfg.launcher = arguments.launcher
+    if arguments.work_dir is not None:
+        cfg.work_dir = arguments.work_dir
+    elif cfg.get('work_dir') is None:
+        name = os.path.splitext(os.path.basename(arguments.config))[0]
+        cfg.work_dir = os.path.join('work_dirs', name)

@@ -1,0 +1,76 @@
+"""``hoyer-det convert from-authors IN OUT``: convert checkpoints of the authors' classifiers."""
+
+import argparse
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+
+from ..weights import from_authors, read_checkpoint, to_authors
+from .errors import one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(description="Convert checkpoints of the authors' classifiers.")
+    parser.add_argument(
+        'direction',
+        choices=['from-authors', 'to-authors'],
+        help='from their layout to a SpikingClassifier of configs/pretrain, or back',
+    )
+    parser.add_argument('source', help='checkpoint file')
+    parser.add_argument('target', help='file to write')
+    parser.add_argument(
+        '--leave',
+        nargs='+',
+        default=[],
+        metavar='PATTERN',
+        help="weights without counterpart that may be left out, such as 'neck.*'",
+    )
+    parser.add_argument(
+        '--no-final-pool',
+        action='store_true',
+        help='to-authors: number the layers as in the CIFAR VGG, which ends without a pooling',
+    )
+    return parser.parse_args()
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert the file, and say what was left out.
+
+    Raises:
+        ValueError: If weights without a counterpart are not named by ``--leave``.
+    """
+    checkpoint = read_checkpoint(args.source)
+    if args.direction == 'from-authors':
+        converted = from_authors(checkpoint.weights)
+        # Where dropout counts among their layers the numbers differ: keep them for the way back.
+        meta = dict(backbone=converted.backbone, authors_names=converted.names)
+    else:
+        names = checkpoint.meta.get('authors_names')
+        converted = to_authors(checkpoint.weights, names, not args.no_final_pool)
+        meta = {}
+    for name in converted.left:
+        print(f'no counterpart: {name} {tuple(checkpoint.weights[name].shape)}')
+    for name in checkpoint.others:
+        if name != 'meta':
+            print(f'left out: entry {name!r} of the file')
+    unnamed = [name for name in converted.left if not any(fnmatchcase(name, p) for p in args.leave)]
+    if unnamed:
+        raise ValueError(
+            f'{args.source}: {len(unnamed)} weights have no counterpart (first: {unnamed[0]}); nothing '
+            'was written. To leave them out, name them: --leave PATTERN'
+        )
+    Path(args.target).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict=converted.weights, **({'meta': meta} if meta else {})), args.target)
+    print(f'{args.target}: {len(converted.weights)} tensors')
+    if converted.backbone:
+        settings = ', '.join(f'{key}={value!r}' for key, value in converted.backbone.items())
+        print(f'backbone=dict({settings})')
+
+
+def main() -> None:
+    """Convert."""
+    args = parse_args()
+    with one_line_errors():
+        convert(args)

@@ -1,0 +1,82 @@
+"""MMEngine's runner, with a set-up that leaves nothing in the work folder when it fails."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list
+from mmengine.runner import Runner
+
+
+class CommandRunner(Runner):
+    """A ``Runner`` that takes back what its own set-up wrote, and only that, when the set-up fails.
+
+    Other processes may write into the same work folder meanwhile: a test often shares the folder of a
+    training that is still running. So nothing is found by comparing the folder with what it was. The log
+    folder is created here and belongs to this process alone, the config is written when the set-up is
+    complete, and the folders above are removed only while they are empty.
+
+    After construction, what else can fail before the first iteration goes into :meth:`set_up`::
+
+        runner = CommandRunner.from_cfg(cfg)
+        with runner.set_up():
+            runner.train_loop
+
+    Args:
+        *args: As for ``Runner``.
+        **kwargs: As for ``Runner``; ``work_dir`` must be among them.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        work_dir = Path(kwargs['work_dir']).absolute()
+        self._new_parents = [path for path in (work_dir, *work_dir.parents) if not path.exists()]
+        self._new_log_dir: Path | None = None
+        with self._undone_on_error():
+            super().__init__(*args, **kwargs)
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Set up the processes, and create a log folder that no other run has."""
+        super().setup_env(env_cfg)
+        # MMEngine names it by the second, and runs that start in the same second would share it.
+        if self._rank == 0:
+            while True:
+                log_dir = Path(self.work_dir, self._timestamp)
+                try:
+                    log_dir.mkdir()
+                    break
+                except FileExistsError:
+                    time.sleep(0.2)
+                    self._timestamp = time.strftime('%Y%m%d_%H%M%S')
+            self._new_log_dir = log_dir
+        stamp = [self._timestamp]
+        broadcast_object_list(stamp)
+        self._timestamp = stamp[0]
+
+    def dump_config(self) -> None:
+        """Do nothing yet: see :meth:`set_up`."""
+
+    @contextmanager
+    def set_up(self) -> Iterator[None]:
+        """Undo the set-up where the body fails; write the config into the work folder where it does not."""
+        with self._undone_on_error():
+            yield
+            super().dump_config()
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # also an interruption
+            if hasattr(self, 'visualizer'):
+                self.visualizer.close()  # its threads would go on writing
+            if self._new_log_dir is not None:
+                shutil.rmtree(self._new_log_dir, ignore_errors=True)
+            if os.environ.get('RANK', '0') == '0':
+                with suppress(OSError):  # not there yet, or another process has put something in
+                    for path in self._new_parents:
+                        path.rmdir()
+            raise

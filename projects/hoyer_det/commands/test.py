@@ -1,0 +1,81 @@
+"""``hoyer-det test CONFIG CHECKPOINT``: evaluate a detector or classifier."""
+
+import argparse
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import ConfigDict
+from mmengine.evaluator import DumpResults
+
+from ..config import check_data, load_config
+from ..engine.checkpoint import check_checkpoint
+from .arguments import add_common_arguments, set_up_work_dir
+from .errors import one_line_errors
+from .memory import keep_freed_memory
+from .runner import CommandRunner
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the flags; they are those of MMDetection's tools/test.py."""
+    parser = argparse.ArgumentParser(description='Evaluate a detector or classifier.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions into a pickle file')
+    parser.add_argument('--show', action='store_true', help='show the pictures on a screen')
+    parser.add_argument('--show-dir', help='folder for the pictures, below work_dir/timestamp')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation by flipping')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def add_tta(cfg: ConfigDict) -> None:
+    """Let the model see each image twice, flipped and not."""
+    cfg.setdefault(
+        'tta_model',
+        dict(
+            type='DetTTAModel',
+            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+        ),
+    )
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pack = pipeline[-1]
+    pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def build_runner(args: argparse.Namespace) -> CommandRunner:
+    """Make a runner from the flags, with all that can go wrong before the first image."""
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out {args.out}: must end in .pkl or .pickle')
+    cfg = load_config(args.config, args.cfg_options)
+    set_up_work_dir(cfg, args)
+    check_data(cfg, ('test_dataloader',))
+    check_checkpoint(cfg, args.checkpoint)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+    if args.tta:
+        add_tta(cfg)
+    runner = CommandRunner.from_cfg(cfg)
+    with runner.set_up():
+        metrics = runner.test_loop.evaluator.metrics  # builds the loop, which reads the data set
+    if args.out is not None:
+        dump = DumpResults if cfg.model.type == 'SpikingClassifier' else DumpDetResults
+        metrics.append(dump(out_file_path=args.out))
+    return runner
+
+
+def main() -> None:
+    """Evaluate."""
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    keep_freed_memory()
+    with one_line_errors():
+        runner = build_runner(args)
+    with one_line_errors(OSError, ValueError, AssertionError):
+        runner.test()
+    print(f'Metrics and pictures of detections: {runner.log_dir}')

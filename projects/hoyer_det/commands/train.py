@@ -1,0 +1,81 @@
+"""``hoyer-det train CONFIG``: train a detector or classifier."""
+
+import argparse
+from pathlib import Path
+
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
+
+from ..config import check_data, load_config
+from ..engine.checkpoint import check_checkpoint
+from .arguments import add_common_arguments, set_up_work_dir
+from .errors import one_line_errors
+from .memory import keep_freed_memory
+from .runner import CommandRunner
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the flags; they are those of MMDetection's tools/train.py."""
+    parser = argparse.ArgumentParser(description='Train a detector or classifier.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, or from the newest one in the work folder',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def build_runner(args: argparse.Namespace) -> CommandRunner:
+    """Make a runner from the flags, with all that can go wrong before the first iteration."""
+    cfg = load_config(args.config, args.cfg_options)
+    set_up_work_dir(cfg, args)
+    check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError('--amp: MMEngine has no mixed precision on a CPU; leave it out')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise ValueError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        found = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if found is not None:
+            check_checkpoint(cfg, found)
+        cfg.load_from = found
+    elif cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
+        raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint file (load_from)')
+    runner = CommandRunner.from_cfg(cfg)
+    with runner.set_up():
+        if len(runner.train_loop.dataloader) == 0:
+            images = len(runner.train_loop.dataloader.dataset)
+            raise ValueError(
+                f'{images} training images do not fill one batch of train_dataloader.batch_size='
+                f'{cfg.train_dataloader.batch_size}; make it smaller'
+            )
+        _ = runner.val_loop  # is built when first asked for, and reads the data set
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    return runner
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    keep_freed_memory()
+    with one_line_errors():
+        runner = build_runner(args)
+    with one_line_errors(FloatingPointError, OSError, ValueError, AssertionError):
+        runner.train()
+    print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')

@@ -1,0 +1,57 @@
+"""The console script ``hoyer-det``: finds the command and hands the arguments on.
+
+It stands beside the package, not in it: importing ``hoyer_det`` loads PyTorch and MMDetection, which takes
+seconds, and ``hoyer-det --help`` should not.
+"""
+
+import difflib
+import importlib
+import sys
+
+# Command: (module of hoyer_det.commands, what it does).
+COMMANDS = {
+    'train': ('train', 'train a detector or classifier'),
+    'test': ('test', 'evaluate a checkpoint'),
+    'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
+    'convert': ('convert', "convert checkpoints from and to the authors' layout"),
+    'download-data': (
+        'download_data',
+        'bring Pascal VOC, COCO or the embedded shapes into a folder',
+    ),
+}
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:<{width}}  {text}' for name, (_, text) in COMMANDS.items()]
+    return '\n'.join(
+        [
+            'usage: hoyer-det COMMAND ...',
+            '',
+            'One-time-step spiking object detection on MMDetection.',
+            '',
+            'commands:',
+            *lines,
+            '',
+            '`hoyer-det COMMAND --help` lists the arguments of a command.',
+        ]
+    )
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    name, *rest = sys.argv[1:] or ['--help']
+    if name in ('-h', '--help'):
+        print(usage())
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(COMMANDS)}'
+        sys.exit(f'error: hoyer-det {name}: no such command; {meant}')
+    sys.argv = [f'hoyer-det {name}', *rest]  # argparse takes its name from here
+    importlib.import_module(f'hoyer_det.commands.{COMMANDS[name][0]}').main()
+
+
+if __name__ == '__main__':
+    main()
