@@ -149,10 +149,47 @@ def test_options_are_merged_after_the_move() -> None:
 
 
 def test_misspelt_first_key_is_refused() -> None:
-    with pytest.raises(ValueError, match=r'train_cgf\.max_epochs.*spelling'):
+    with pytest.raises(ValueError, match=r'train_cgf\.max_epochs: nothing .* is train_cfg meant'):
         load_config(CONFIGS / 'hoyer_ssd_voc.py', {'train_cgf.max_epochs': 3})
     options = {'randomness.seed': 3, 'work_dir': 'here', 'find_unused_parameters': True}
     assert load_config(CONFIGS / 'hoyer_ssd_voc.py', options).randomness.seed == 3
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        (
+            'max_epochs',
+            r'has no effect .*4 keys hold its value: train_cfg\.max_epochs, .*T_max',
+        ),
+        ('input_size', r'has no effect .*: model\.bbox_head\.anchor_generator\.input_size, '),
+        ('train_pipeline', r'has no effect .*value: train_dataloader\.dataset\.pipeline$'),
+        ('modle.backbone', 'is model meant'),
+        ('train_cfg.max_epoch', "there is no 'max_epoch'; is max_epochs meant"),
+        ('model.bakbone.depth', "there is no 'bakbone'; is backbone meant"),
+        ('param_scheduler.1.T_maxx', 'is T_max meant'),
+        ('xyzzy', 'check the spelling'),
+    ],
+)
+def test_option_that_would_change_nothing_is_refused(option: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf'option {option}: .*{message}') as error:
+        load_config(CONFIGS / 'hoyer_ssd_shapes.py', {option: 1})
+    assert '\n' not in str(error.value)
+
+
+def test_misspelt_key_of_a_config_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / 'config.py'
+    file.write_text('modle = dict()\nmodel_name = "mine"\nmodel2 = 1\n')
+    with pytest.raises(ValueError, match=r'config\.py: nothing reads modle; is model meant'):
+        load_config(file)
+    file.write_text('model_name = "mine"\nmodel2 = 1\n')
+    assert load_config(file).model2 == 1
+
+
+def test_new_keys_below_known_ones_are_taken() -> None:
+    options = {'model.test_cfg.max_per_img': 7, 'train_dataloader.dataset.metainfo.note': 'x'}
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', options)
+    assert cfg.model.test_cfg.max_per_img == 7
 
 
 @pytest.mark.parametrize(

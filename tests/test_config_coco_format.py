@@ -41,7 +41,7 @@ def test_cocos_own_layout_needs_the_folder_alone(tmp_path: Path) -> None:
     assert again.to_dict() == cfg.to_dict()
     moved = load_config(dumped, {'data_root': str(write_coco_folder(tmp_path / 'moved'))})
     assert moved.val_dataloader.dataset.data_root == f'{tmp_path}/moved/'
-    with pytest.raises(ValueError, match="option val_ann: .* has no 'val_ann'"):
+    with pytest.raises(ValueError, match="option val_ann: nothing reads 'val_ann'"):
         load_config(dumped, {'val_ann': TRAIN})
 
 

@@ -1,21 +1,14 @@
 """Loads a config, moves its data and lets its data sets complete it."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
+from .config_keys import check_keys, check_options
 from .datasets.completion import LOADERS, complete_config, iterate_datasets
 
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
-# What MMEngine and MMDetection read from a config that need not be in it already.
-_KNOWN_KEYS = {
-    *inspect.signature(Runner.__init__).parameters,
-    *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters'),
-    *('model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'),
-}
 
 
 def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
@@ -35,19 +28,16 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     Raises:
         FileNotFoundError: If the config, the folder of a VOC- or COCO-format data set, or an
             annotation file that the classes are read from, does not exist.
-        ValueError: If ``data_root`` is given for a config that has none, an option begins with a key
-            that nothing reads, or annotation files in COCO format have other categories than those of
-            the training data.
+        ValueError: If ``data_root`` is given for a config that has none, a key of the config is
+            misspelt, an option would change nothing, or annotation files in COCO format have other
+            categories than those of the training data.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config file; see the folder configs/')
     cfg = Config.fromfile(path)
     options = dict(options or {})
-    for key in options:
-        if key.split('.')[0] not in {*cfg, *_KNOWN_KEYS} and key != 'data_root':
-            raise ValueError(
-                f'option {key}: {path} has no {key.split(".")[0]!r}; check the spelling'
-            )
+    check_keys(cfg, path)
+    check_options(cfg, options, path)
     if 'data_root' in options:
         _move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
