@@ -13,7 +13,7 @@ from hoyer_det.analysis import (
     network_cost,
     traffic,
 )
-from hoyer_det.analysis.twins import RELU_FP32, RELU_INT8, twin_rows
+from hoyer_det.analysis.energy import DENSE_ONE_BIT, RELU_FP32, RELU_INT8, networks
 
 TABLE = EnergyTable('test', 'nowhere', {'fp32': (10.0, 2.0), 'int8': (3.0, 1.0)}, 5.0, 7.0, 'none')
 SPIKES = LayerOperations(
@@ -50,11 +50,11 @@ def test_energy_equals_a_hand_calculation():
     assert cost.compute == pytest.approx(150 * 2 * 1e-6)
     assert cost.memory == pytest.approx((200 * 5 + 15 * 7) * 1e-6)
     assert cost.total == cost.compute + cost.memory
-    # A layer that reads numbers multiplies, zeros included.
-    assert layer_cost(STEM, TABLE, spiking).compute == pytest.approx(200 * 10 * 1e-6)
+    # A layer that reads numbers multiplies; operations with a zero are left out there, too.
+    assert layer_cost(STEM, TABLE, spiking).compute == pytest.approx(195 * 10 * 1e-6)
     assert layer_cost(RESIDUAL, TABLE, spiking).compute == pytest.approx(30 * 2 * 1e-6)
     whole = network_cost([SPIKES, STEM, RESIDUAL], TABLE, spiking)
-    assert whole.compute == pytest.approx((300 + 2000 + 60) * 1e-6)
+    assert whole.compute == pytest.approx((300 + 1950 + 60) * 1e-6)
 
 
 def test_twins_of_the_same_shape():
@@ -62,15 +62,27 @@ def test_twins_of_the_same_shape():
     relu = layer_cost(SPIKES, TABLE, RELU_INT8)
     assert relu.compute == pytest.approx(500 * 3 * 1e-6)
     assert relu.memory == pytest.approx((50 * 5 + 120 * 7) * 1e-6)
-    costs = {row.label: layer_cost(SPIKES, TABLE, row).compute * 1e6 for row in twin_rows()}
-    assert costs['1-bit twin at these densities, fp32'] == pytest.approx(300)
-    assert costs['1-bit twin, zeros not skipped, fp32'] == pytest.approx(1000)
-    assert costs['1-bit twin, zeros not skipped, int8 weights'] == pytest.approx(500)
+    fp32, int8 = (layer_cost(SPIKES, TABLE, network).compute * 1e6 for network in DENSE_ONE_BIT)
+    assert (fp32, int8) == pytest.approx((1000, 500))
+
+
+def test_a_network_without_spikes_runs_with_and_without_its_zeros():
+    costs = {network.label: layer_cost(STEM, TABLE, network) for network in networks('relu', False)}
+    assert {name: cost.compute * 1e6 for name, cost in costs.items()} == pytest.approx(
+        {
+            'relu, fp32': 200 * 10,
+            'relu, int8': 200 * 3,
+            'relu, zeros skipped, fp32': 195 * 10,
+            'relu, zeros skipped, int8': 195 * 3,
+        }
+    )
+    # The inputs are read all the same.
+    assert costs['relu, fp32'].memory == costs['relu, zeros skipped, fp32'].memory
 
 
 def test_a_count_of_spikes_is_multiplied():
     layer = LayerOperations('', 'convolution', 1, 1, 100, 40, input_kind='count')
-    assert layer_cost(layer, TABLE, Network('', 'fp32')).compute == pytest.approx(1000e-6)
+    assert layer_cost(layer, TABLE, Network('', 'fp32')).compute == pytest.approx(400e-6)
 
 
 def test_built_in_constants():

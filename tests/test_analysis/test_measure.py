@@ -7,6 +7,7 @@ import torch
 from conftest import REPOSITORY
 from hoyer_det.analysis import build_dataset, measure
 from hoyer_det.analysis.measure import spread_images
+from hoyer_det.analysis.run import validated_map
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -130,4 +131,22 @@ def test_the_second_stage_is_counted_for_each_image_not_for_each_proposal():
     assert layers['backbone.stages.1.0.conv'].input_kind == 'binary'
     assert layers['neck:add'].additions == 2 * 8 * (8 * 8 + 16 * 16 + 32 * 32)
     assert not measured.not_counted and not measured.not_run
-    assert measured.picture.shape == (128, 128, 3) and measured.map_shape == (128, 128)
+    assert (
+        list(measured.pictures) == list(measured.neurons['backbone.stages.0.0.act'].maps) == [0, 1]
+    )
+    assert measured.pictures[1].pixels.shape == (128, 128, 3)
+    assert measured.pictures[1].map_shape == (128, 128)
+    assert measured.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_map_of_a_checkpoint_from_the_log_beside_it(tmp_path):
+    log = tmp_path / '20260102_030405' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        '{"voc/mAP": 0.25, "step": 6}\n{"loss": 1, "step": 7}\n{"voc/mAP": 0.5, "step": 12}\n'
+    )
+    cfg = Config(dict(train_cfg=dict(by_epoch=True)))
+    meta = dict(experiment_name='my_net_20260102_030405', epoch=6)
+    assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), meta).startswith('0.250 (voc/mAP')
+    for other in (dict(meta, epoch=7), dict(meta, experiment_name='my_net_1_2'), {}):
+        assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), other) == 'not known'

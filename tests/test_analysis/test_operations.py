@@ -24,10 +24,9 @@ class Step(nn.Module):
 def count(net, images):
     """Counter after a network has seen batches, each as one image."""
     counter = OperationCounter(net)
-    with torch.no_grad(), counter:
-        for x in images:
-            with counter.image():
-                net(x)
+    for x in images:
+        with torch.no_grad(), counter.image():
+            net(x)
     return counter
 
 
@@ -190,6 +189,15 @@ def test_outputs_of_relu_are_counted_after_the_pooling():
     assert (first.written_real, second.written_real) == (12, 4)
 
 
+def test_density_before_max_pooling():
+    net = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1))
+    x = torch.zeros(1, 1, 4, 4)
+    x[0, 0, 0, 0] = x[0, 0, 2, 2] = 1
+    first, second = count(net, [x, torch.zeros(1, 1, 4, 4)]).layers
+    assert first.density_before_pooling == 2 / 32 and first.active / first.inputs == 2 / 8
+    assert second.density_before_pooling is None
+
+
 class Deformable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -264,7 +272,7 @@ def test_dense_operations_of_ssd300_on_vgg16_equal_those_of_mmengine():
     model, x = detector('hoyer_ssd_voc.py'), torch.randn(1, 3, 300, 300)
     dense, beside = mmengine_dense(model, x)
     counter = OperationCounter(model)
-    with torch.no_grad(), counter, counter.image():
+    with torch.no_grad(), counter.image():
         model(x)
     assert sum(layer.dense for layer in counter.layers) == dense
     # The whole difference: MMEngine counts two operations for each output of a norm.
@@ -275,7 +283,7 @@ def test_dense_operations_of_ssd300_on_vgg16_equal_those_of_mmengine():
 def test_operations_of_a_detector_equal_those_of_spikingjelly():
     model, x = detector('hoyer_ssd_shapes.py'), torch.randn(1, 3, 128, 128)
     counter = OperationCounter(model)
-    with torch.no_grad(), counter, counter.image():
+    with torch.no_grad(), counter.image():
         model(x)
     here = (
         sum(layer.accumulates for layer in counter.layers),

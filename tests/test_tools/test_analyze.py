@@ -1,9 +1,8 @@
-"""tools/analyze.py: its files agree with each other, the page needs nothing else, errors are one line."""
+"""``hoyer-det analyze``: files agree with each other, the page needs nothing else, errors are one line."""
 
 import csv
-import importlib.util
+import hashlib
 import json
-import sys
 import uuid
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, write_split
+from hoyer_det.commands.analyze import main
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
@@ -69,12 +69,8 @@ def tool(
     monkeypatch.delenv('HOYER_DET_TRACEBACK', raising=False)
 
     def run(*arguments: object) -> str:
-        spec = importlib.util.spec_from_file_location('analyze', REPOSITORY / 'tools/analyze.py')
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, 'analyze', module)  # its dataclass asks for it
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', ['analyze.py', *map(str, arguments)])
-        module.main()
+        monkeypatch.setattr('sys.argv', ['analyze', *map(str, arguments)])
+        main()
         return capsys.readouterr().out
 
     return run
@@ -141,15 +137,15 @@ def test_files_agree_and_the_page_stands_alone(
         RELU,
         relu,
     ]
-    flags += ['--names', 'ours', 'seed 1', 'relu', '--images', '8', *options(voc_folder)]
+    flags += ['--names', '<i>ours</i>', 'seed $1$', 'relu', '--images', '8', *options(voc_folder)]
     printed = tool(CONFIG, first, *flags)
-    assert 'ours, 2 images: an image takes' in printed
-    assert 'seed 1, int8 weights' in printed and 'ReLU twin, fp32' in printed
+    assert '<i>ours</i>, 2 images: an image takes' in printed
+    assert 'seed $1$, int8 weights' in printed and 'ReLU twin, fp32' in printed
     names = sorted(path.name for path in Path('report').iterdir())
     assert names == ['layers.csv', 'neurons.csv', 'report.html', 'summary.json']
 
     summary = json.loads(Path('report/summary.json').read_text())
-    totals = summary['models']['ours']['totals']
+    totals = summary['models']['<i>ours</i>']['totals']
     with open('report/layers.csv') as file:
         layers = list(csv.DictReader(file))
     assert layers[0]['input'] == 'real' and {row['input'] for row in layers[1:]} == {'0/1'}
@@ -158,8 +154,10 @@ def test_files_agree_and_the_page_stands_alone(
     binary = sum(float(row['dense_macs']) for row in layers if row['input'] == '0/1')
     assert totals['binary_share'] == pytest.approx(binary / totals['dense_macs'])
     energy = {row['network']: row['<chip>'] for row in summary['energy']}
-    ours = energy['ours, fp32']
-    operations = totals['remaining_macs'] * 1.0 + totals['accumulates'] * 0.5
+    ours = energy['<i>ours</i>, fp32']
+    # The one layer that multiplies, without its padding.
+    stem = float(layers[0]['effective_operations'])
+    operations = stem * 1.0 + totals['accumulates'] * 0.5
     assert ours['compute_uj'] == pytest.approx(operations * 1e-6)
     moved = totals['weight_bytes_fp32'] * 1.0 + totals['activation_bytes_fp32'] * 2.0
     assert ours['memory_uj'] == pytest.approx(moved * 1e-6)
@@ -167,7 +165,14 @@ def test_files_agree_and_the_page_stands_alone(
     # The network that is really a ReLU network costs what the twin was estimated to.
     for cost in ('compute_uj', 'memory_uj'):
         assert energy['relu, fp32'][cost] == pytest.approx(energy['ReLU twin, fp32'][cost])
-        assert energy['relu, int8 weights'][cost] == pytest.approx(energy['ReLU twin, int8'][cost])
+        assert energy['relu, int8'][cost] == pytest.approx(energy['ReLU twin, int8'][cost])
+    # Its zeros are its own, measured: every layer multiplies where its input is not 0.
+    found = summary['models']['relu']
+    active = sum(row['effective_operations'] for row in found['layers'])
+    assert 0 < active < 0.9 * found['totals']['dense_macs']
+    skipped = energy['relu, zeros skipped, fp32']
+    assert skipped['compute_uj'] == pytest.approx(active * 1e-6)
+    assert skipped['memory_uj'] == energy['relu, fp32']['memory_uj']
     with open('report/neurons.csv') as file:
         neurons = list(csv.DictReader(file))
     assert sum(int(row['dead_channels']) for row in neurons) == totals['dead_channels']
@@ -181,8 +186,11 @@ def test_files_agree_and_the_page_stands_alone(
             assert address[1:] in page.ids
         else:
             assert address.startswith('data:image/')
-    assert page.tags.count('img') == 5
+    assert page.tags.count('img') == 4 + 2  # maps of each of the two images
     assert '&lt;chip&gt;' in text and '<chip>' not in text
+    assert '&lt;i&gt;ours' in text and 'i' not in page.tags
+    assert summary['facts']['parameters'] in text and summary['facts']['mAP'] == 'not known'
+    assert hashlib.sha256(first.read_bytes()).hexdigest()[:12] in text
     assert len(text) < 5_000_000
 
 
@@ -230,6 +238,7 @@ def test_no_images(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     [
         (['--noise', '-1'], '--noise -1.0: must be 0 or more'),
         (['--noise', 'nan'], '--noise nan'),
+        (['--map-images', '0'], '--map-images 0: must be at least 1'),
         (['--noise', '0.1', '--data', 'train'], '--data val or test'),
         (['--names', 'a', 'b'], '--names: 1 different names'),
         (['--energy', '3nm'], '--energy 3nm: no such table'),

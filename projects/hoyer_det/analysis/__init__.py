@@ -1,28 +1,35 @@
 """What a model costs: spikes, operations, memory, energy, and pictures of them."""
 
-from .energy import ENERGY_TABLES, EnergyTable, load_energy_table
+from .energy import (
+    ENERGY_TABLES,
+    Cost,
+    EnergyTable,
+    Network,
+    Traffic,
+    layer_cost,
+    load_energy_table,
+    network_cost,
+    traffic,
+)
 from .measure import Measurement, build_dataset, load_detector, measure
-from .memory import Traffic, traffic
+from .neurons import NeuronRecorder, NeuronStatistics
 from .noise import evaluate, noise_curve, potential_noise
+from .observation import change_potentials, observe_neurons
 from .operations import LayerOperations, OperationCounter
-from .potentials import LayerPotentials, PotentialRecorder
-from .spikes import LayerSpikes, SpikeRecorder
-from .twins import Cost, Network, layer_cost, network_cost
 
 __all__ = [
     'ENERGY_TABLES',
     'Cost',
     'EnergyTable',
     'LayerOperations',
-    'LayerPotentials',
-    'LayerSpikes',
     'Measurement',
     'Network',
+    'NeuronRecorder',
+    'NeuronStatistics',
     'OperationCounter',
-    'PotentialRecorder',
-    'SpikeRecorder',
     'Traffic',
     'build_dataset',
+    'change_potentials',
     'evaluate',
     'layer_cost',
     'load_detector',
@@ -30,6 +37,7 @@ __all__ = [
     'measure',
     'network_cost',
     'noise_curve',
+    'observe_neurons',
     'potential_noise',
     'traffic',
 ]

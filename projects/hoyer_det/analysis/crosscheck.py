@@ -7,6 +7,7 @@ import torch
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
 from torch import Tensor, nn
 
+from .observation import plain_modules
 from .operations import OperationCounter
 
 
@@ -24,7 +25,7 @@ def mmengine_dense(model: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int
         Multiply-accumulates of convolutions and linear layers, and what MMEngine counts beside them by
         operator, such as two operations for each output of a batch norm.
     """
-    with torch.no_grad():
+    with torch.no_grad(), plain_modules(model):
         counter = FlopAnalyzer(model, inputs)
         counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         counter.tracer_warnings('none')
@@ -64,7 +65,7 @@ def spikingjelly_operations(model: nn.Module, batch: Any) -> tuple[int, int]:
         ) from error
     additions = SynOpCounter()
     products = MACCounter(extra_ignore_modules=[nn.modules.batchnorm._BatchNorm])
-    with torch.no_grad(), DispatchCounterMode([additions, products]):
+    with torch.no_grad(), plain_modules(model), DispatchCounterMode([additions, products]):
         model.test_step(batch)
     return additions.get_total(), products.get_total()
 
@@ -82,11 +83,17 @@ def cross_check(model: nn.Module, batch: Callable[[], Any]) -> dict[str, str]:
     Raises:
         ValueError: If SpikingJelly 2.0 is not installed.
     """
-    with torch.no_grad(), OperationCounter(model) as counter, counter.image():
-        model.test_step(batch())
-    additions = sum(layer.accumulates for layer in counter.layers)
-    products = sum(layer.multiply_accumulates for layer in counter.layers)
+
+    def count(run: Callable[[], Any]) -> OperationCounter:
+        counter = OperationCounter(model)
+        with torch.no_grad(), counter.image():
+            run()
+        return counter
+
     theirs = spikingjelly_operations(model, batch())
+    layers = count(lambda: model.test_step(batch())).layers
+    additions = sum(layer.accumulates for layer in layers)
+    products = sum(layer.multiply_accumulates for layer in layers)
     found = {
         'SpikingJelly op_counter': f'{theirs[0]:,} additions and {theirs[1]:,} multiply-accumulates, '
         f'here {additions:,} and {products:,}'
@@ -94,12 +101,10 @@ def cross_check(model: nn.Module, batch: Callable[[], Any]) -> dict[str, str]:
     inputs = model.data_preprocessor(batch())['inputs']
     try:
         dense, beside = mmengine_dense(model, inputs)
-        with torch.no_grad(), OperationCounter(model) as counter, counter.image():
-            model(inputs)
+        here = sum(layer.dense for layer in count(lambda: model(inputs)).layers)
     except Exception as error:  # tracing fails in many ways; it is not what is measured here
         found['MMEngine'] = f'cannot trace this detector ({type(error).__name__})'
         return found
-    here = sum(layer.dense for layer in counter.layers)
     found['MMEngine'] = f'{dense:,} dense multiply-accumulates of the forward pass, here {here:,}'
     if beside:
         others = ', '.join(f'{name} {count:,}' for name, count in beside.items())

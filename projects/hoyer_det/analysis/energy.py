@@ -1,10 +1,13 @@
-"""Named tables of what single operations and memory accesses cost."""
+"""Energy of one image: tables of what single operations cost, and networks run in several ways."""
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .operations import LayerOperations
 
 NUMBER_FORMATS = {'fp32': 32, 'int8': 8}  # bits of a weight and of a real-valued activation
 
@@ -142,3 +145,134 @@ def _number(file: str, key: str, value: Any) -> float:
     if not good or not math.isfinite(value) or value < 0:
         raise ValueError(f'{file}: {key} must be a number of 0 or more (picojoules), got {value!r}')
     return float(value)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes moved for one image: weights and inputs read once, outputs written once.
+
+    Attributes:
+        weights: Bytes of weights and biases read.
+        reads: Bytes of inputs read.
+        writes: Bytes of outputs written.
+    """
+
+    weights: float
+    reads: float
+    writes: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Energy of one image in microjoules.
+
+    Attributes:
+        compute: Of the operations alone.
+        memory: Of the memory accesses.
+    """
+
+    compute: float
+    memory: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.compute + self.memory
+
+
+@dataclass(frozen=True)
+class Network:
+    """A way to run a network whose operations were counted.
+
+    Attributes:
+        label: What it is.
+        number_format: Numbers of weights and real-valued activations, ``'fp32'`` or ``'int8'``.
+        spiking: Whether layers that read 0 and 1 alone add, and spikes take 1 bit; else every operation
+            is a multiply-accumulate and every activation a number.
+        skips_zeros: Whether operations with an input of 0 are left out, in every layer.
+    """
+
+    label: str
+    number_format: str
+    spiking: bool = True
+    skips_zeros: bool = True
+
+
+def networks(name: str, spiking: bool) -> list[Network]:
+    """Return the ways to run a network that was measured.
+
+    Args:
+        name: Name of the network.
+        spiking: Whether its activations are spikes; what has none runs with and without its zeros.
+    """
+    if spiking:
+        return [Network(f'{name}, fp32', 'fp32'), Network(f'{name}, int8 weights', 'int8')]
+    return [
+        Network(f'{name}{zeros}, {number_format}', number_format, False, bool(zeros))
+        for zeros in ('', ', zeros skipped')
+        for number_format in NUMBER_FORMATS
+    ]
+
+
+# Twins of the shape of a spiking network: what skips no zeros needs no training to be counted.
+RELU_FP32, RELU_INT8 = networks('ReLU twin', False)[:2]
+DENSE_ONE_BIT = [
+    Network('1-bit twin, zeros not skipped, fp32', 'fp32', skips_zeros=False),
+    Network('1-bit twin, zeros not skipped, int8 weights', 'int8', skips_zeros=False),
+]
+
+
+def traffic(layer: LayerOperations, number_format: str, spiking: bool = True) -> Traffic:
+    """Return what a layer moves for one image.
+
+    Each weight is read once an image, each input once a call, and each output is written once, after
+    norm, pooling and neuron, which are taken to be part of the layer before them. Inputs verified to
+    be 0 or 1 and outputs of a neuron take 1 bit; everything else takes the bits of the number format.
+    A potential lives for the one time step only and is never stored. The sum of two feature maps reads
+    one of them, the other comes from the layer before, and is written.
+
+    Args:
+        layer: Operations as counted.
+        number_format: ``'fp32'`` or ``'int8'``.
+        spiking: Whether spikes take 1 bit; False for a twin of the same shape whose activations are
+            all numbers.
+    """
+    bits = NUMBER_FORMATS[number_format]
+    spike_bits = 1 if spiking else bits
+    read_bits = spike_bits if layer.input_kind == 'binary' else bits
+    writes = layer.written_spikes * spike_bits + layer.written_real * bits
+    return Traffic(
+        layer.weights * bits / 8,
+        layer.inputs * read_bits / 8 / layer.images,
+        writes / 8 / layer.images,
+    )
+
+
+def layer_cost(layer: LayerOperations, table: EnergyTable, network: Network) -> Cost:
+    """Estimate the energy of one layer for one image.
+
+    Args:
+        layer: Operations as counted.
+        table: Energy of the single operations.
+        network: How the layer is run.
+    """
+    multiply, add = table.operations[network.number_format]
+    operations = layer.effective if network.skips_zeros else layer.dense
+    adds = network.spiking and layer.input_kind == 'binary'
+    compute = operations * (add if adds else multiply) + layer.additions * add
+    moved = traffic(layer, network.number_format, network.spiking)
+    memory = moved.weights * table.weight_access
+    memory += (moved.reads + moved.writes) * table.activation_access
+    return Cost(compute / layer.images * 1e-6, memory * 1e-6)
+
+
+def network_cost(layers: Iterable[LayerOperations], table: EnergyTable, network: Network) -> Cost:
+    """Estimate the energy of one image over all layers.
+
+    Args:
+        layers: Operations as counted.
+        table: Energy of the single operations.
+        network: How the layers are run.
+    """
+    costs = [layer_cost(layer, table, network) for layer in layers]
+    return Cost(sum(cost.compute for cost in costs), sum(cost.memory for cost in costs))

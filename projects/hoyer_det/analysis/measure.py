@@ -13,48 +13,61 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from .neurons import NeuronRecorder, NeuronStatistics
 from .operations import LayerOperations, OperationCounter
-from .potentials import LayerPotentials, PotentialRecorder
-from .spikes import LayerSpikes, SpikeRecorder
+
+
+@dataclass
+class Picture:
+    """An image of which spike maps are kept.
+
+    Attributes:
+        pixels: (H, W, 3), RGB, uint8.
+        map_shape: Height and width with the padding of the batch, to which the maps belong.
+    """
+
+    pixels: np.ndarray
+    map_shape: tuple[int, int]
 
 
 @dataclass
 class Measurement:
-    """What was seen of one network.
+    """What was counted on one network.
 
     Attributes:
         layers: Operations of each layer.
         not_counted: What ran and is in no count, with the reason.
         not_run: Layers with weights that no image needed.
-        spikes: Spikes of each neuron layer.
-        potentials: Potentials of each neuron layer.
+        neurons: Statistics of each layer of neurons, by name; empty where there are none.
         images: Number of images.
-        picture: The image of the spike maps, (H, W, 3), RGB, uint8.
-        map_shape: Height and width of that image with its padding, to which the maps belong.
+        pictures: Images with spike maps, by number of the image.
+        parameters: Trainable numbers of the network.
     """
 
     layers: list[LayerOperations]
     not_counted: dict[str, str]
     not_run: list[str]
-    spikes: dict[str, LayerSpikes]
-    potentials: dict[str, LayerPotentials]
+    neurons: dict[str, NeuronStatistics]
     images: int
-    picture: np.ndarray
-    map_shape: tuple[int, int]
+    pictures: dict[int, Picture]
+    parameters: int
 
 
-def load_detector(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def load_detector(cfg: Config, checkpoint: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
     """Build the model of a config in evaluation mode and load its weights.
 
     Args:
         cfg: Completed config.
         checkpoint: Checkpoint file, known to belong to the config.
         device: Where the model goes, for example ``'cpu'``.
+
+    Returns:
+        The model, and what the checkpoint says about its training (``meta``).
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True, logger='silent')
-    return model.to(device).eval()
+    loaded = load_checkpoint(model, checkpoint, map_location='cpu', strict=True, logger='silent')
+    return model.to(device).eval(), loaded.get('meta', {})
 
 
 def build_dataset(cfg: Config, split: str) -> Any:
@@ -96,39 +109,35 @@ def spread_images(dataset: Any, number: int) -> Iterator[Any]:
         yield pseudo_collate([dataset[i * len(dataset) // number]])
 
 
-def measure(model: nn.Module, dataset: Any, images: int, map_image: int = 0) -> Measurement:
-    """Let a detector look at images, from the image to its boxes, and count.
+def measure(model: nn.Module, dataset: Any, images: int, maps: int = 3) -> Measurement:
+    """Run a detector on images, from the image to its boxes, and count.
 
     Args:
         model: Detector in evaluation mode.
         dataset: Data set as MMDetection builds it.
         images: Number of images, spread evenly over the data set.
-        map_image: Number, among these, of the one whose spike maps are kept.
+        maps: Of how many of these, likewise spread, pictures and spike maps are kept.
     """
-    counter, spikes, potentials = (
-        OperationCounter(model),
-        SpikeRecorder(model, map_image),
-        PotentialRecorder(model),
-    )
-    picture, map_shape, seen = np.zeros((1, 1, 3), np.uint8), (1, 1), 0
-    with spikes, potentials, torch.no_grad():
-        for seen, batch in enumerate(spread_images(dataset, images), start=1):
-            with counter, counter.image():
-                (result,) = model.test_step(batch)
-            spikes.end_image()
-            if seen == map_image + 1:
-                picture = _picture(batch['inputs'][0])
-                shape = result.metainfo.get('batch_input_shape') or picture.shape[:2]
-                map_shape = tuple(shape)
+    images = min(images, len(dataset))
+    maps = min(maps, images)
+    with_maps = {i * images // maps for i in range(maps)}
+    counter, recorder = OperationCounter(model), NeuronRecorder(model, with_maps)
+    pictures = {}
+    for number, batch in enumerate(spread_images(dataset, images)):
+        with torch.no_grad(), counter.image(), recorder.image():
+            (result,) = model.test_step(batch)
+        if number in with_maps:
+            pixels = _pixels(batch['inputs'][0])
+            shape = result.metainfo.get('batch_input_shape') or pixels.shape[:2]
+            pictures[number] = Picture(pixels, tuple(shape))
     return Measurement(
         counter.layers,
         counter.not_counted,
         counter.not_run,
-        spikes.layers,
-        potentials.layers,
-        seen,
-        picture,
-        map_shape,
+        recorder.layers,
+        images,
+        pictures,
+        sum(p.numel() for p in model.parameters()),
     )
 
 
@@ -142,6 +151,6 @@ def _with_pipeline(dataset: Any, pipeline: Any) -> Any:
     return dict(dataset, pipeline=pipeline)
 
 
-def _picture(inputs: torch.Tensor) -> np.ndarray:
+def _pixels(inputs: torch.Tensor) -> np.ndarray:
     """Return an image as the data set hands it out (BGR, channels first) as RGB."""
     return inputs.flip(0).permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -1,7 +1,7 @@
 """Detection under Gaussian noise on the membrane potentials."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..spiking import HoyerSpike, spiking_layers
+from .observation import change_potentials
 
 
 @contextmanager
@@ -30,25 +31,23 @@ def potential_noise(model: nn.Module, sigma: float, seed: int = 0) -> Iterator[N
     Raises:
         ValueError: If the network has no such layer.
     """
-    layers = spiking_layers(model)
-    if not layers:
+    if not spiking_layers(model):
         raise ValueError(
             f'{type(model).__name__} has no HoyerSpike layer: the noise is relative to the clip '
             'threshold of each layer, which other activations do not have'
         )
+    if sigma == 0:
+        yield
+        return
     generators: dict[torch.device, torch.Generator] = {}
 
-    def add(module: HoyerSpike, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        u = inputs[0]
+    def add(layer: HoyerSpike, u: Tensor) -> Tensor:
         if u.device not in generators:
             generators[u.device] = torch.Generator(u.device).manual_seed(seed)
         noise = torch.empty_like(u).normal_(generator=generators[u.device])
-        return (u + noise * (sigma * module.threshold.detach().abs()).to(u.dtype),)
+        return u + noise * (sigma * layer.threshold.detach().abs()).to(u.dtype)
 
-    with ExitStack() as hooks:
-        if sigma > 0:
-            for layer in layers.values():
-                hooks.callback(layer.register_forward_pre_hook(add).remove)
+    with change_potentials(model, add):
         yield
 
 

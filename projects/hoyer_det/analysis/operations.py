@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..spiking import HoyerSpike
+from .observation import plain_modules
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 # Sums of a few spikes, as a residual of spikes makes them, are whole numbers up to here.
@@ -53,6 +54,8 @@ class LayerOperations:
         written_spikes: Outputs that leave through a neuron, as spikes.
         written_real: Outputs that leave as numbers.
         densities: Share of active inputs, an entry for each image in which the layer ran.
+        unpooled: Elements, and those that are not 0, before the max pooling that the inputs come
+            from; 0 where there was none.
     """
 
     name: str
@@ -69,6 +72,13 @@ class LayerOperations:
     written_spikes: int = 0
     written_real: int = 0
     densities: list[float] = field(default_factory=list)
+    unpooled: tuple[int, int] = (0, 0)
+
+    @property
+    def density_before_pooling(self) -> float | None:
+        """Share of active elements before the max pooling of the inputs; None where there is none."""
+        elements, active = self.unpooled
+        return active / elements if elements else None
 
     @property
     def accumulates(self) -> int:
@@ -88,10 +98,10 @@ class OperationCounter(TorchDispatchMode):
     convolutions and matrix products are counted like layers. An operation belongs to the innermost
     module that runs at the time. Run it without gradients::
 
-        with torch.no_grad(), OperationCounter(model) as counter:
-            for batch in batches:
-                with counter.image():
-                    model.test_step(batch)
+        counter = OperationCounter(model)
+        for batch in batches:
+            with torch.no_grad(), counter.image():
+                model.test_step(batch)
         counter.layers, counter.not_counted, counter.not_run
 
     Args:
@@ -105,41 +115,36 @@ class OperationCounter(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._model = model
-        self._hooks = ExitStack()
         self._running: list[tuple[str, nn.Module]] = [('', model)]
         self._entries: dict[str, LayerOperations] = {}
         self._weights: dict[str, set[int]] = {}
         self._parameters: set[int] = set()
         self._images = 0
         self._this_image: dict[str, list[int]] = {}
+        self._pooled: list[tuple[Tensor, int, int]] = []
         self._last: LayerOperations | None = None
         self._unwritten = 0
         self._ran: set[str] = set()
         self._counted: set[str] = set()
         self._blind: dict[str, str] = {}
 
-    def __enter__(self) -> 'OperationCounter':
-        for name, module in self._model.named_modules():
-            if name:
-                self._hooks.callback(module.register_forward_pre_hook(self._begin(name)).remove)
-                end = module.register_forward_hook(self._end, always_call=True)
-                self._hooks.callback(end.remove)
-        own = (*self._model.parameters(), *self._model.buffers())
-        self._parameters = {tensor.data_ptr() for tensor in own}
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.close()
-        super().__exit__(*error)
-
     @contextmanager
     def image(self) -> Iterator[None]:
         """Count what runs inside as one image."""
         self._images += 1
         self._this_image = {}
-        yield
+        own = (*self._model.parameters(), *self._model.buffers())
+        self._parameters = {tensor.data_ptr() for tensor in own}
+        with plain_modules(self._model), ExitStack() as hooks:
+            for name, module in self._model.named_modules():
+                if name:
+                    hooks.callback(module.register_forward_pre_hook(self._begin(name)).remove)
+                    end = module.register_forward_hook(self._end, always_call=True)
+                    hooks.callback(end.remove)
+            with self:
+                yield
         self._write_real()
-        self._last = None
+        self._last, self._pooled = None, []
         for name, (active, inputs) in self._this_image.items():
             self._entries[name].densities.append(active / max(inputs, 1))
         for entry in self._entries.values():
@@ -199,6 +204,9 @@ class OperationCounter(TorchDispatchMode):
                 self._count_addition(args[1], out)
         elif func in _RULES:
             self._count(_RULES[func](args, out))
+        elif 'max_pool' in name:
+            pooled = out[0] if isinstance(out, tuple) else out
+            self._pooled.append((pooled, args[0].numel(), int(torch.count_nonzero(args[0]))))
         return out
 
     def _count(self, product: '_Product') -> None:
@@ -213,6 +221,9 @@ class OperationCounter(TorchDispatchMode):
         entry.dense += product.dense
         entry.effective += product.effective
         self._read(entry, product.read)
+        for pooled, elements, active in self._pooled:
+            if pooled is product.read:
+                entry.unpooled = entry.unpooled[0] + elements, entry.unpooled[1] + active
         seen = self._weights.setdefault(name, set())
         if weight.data_ptr() not in self._parameters:
             self._read(entry, weight)  # a product of two activations

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from typing import Any
+import statistics
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .energy import EnergyTable
+from .energy import RELU_FP32, RELU_INT8, layer_cost, networks
 from .measure import Measurement
-from .potentials import LayerPotentials
-from .twins import RELU_FP32, RELU_INT8, layer_cost, spiking_rows
+from .neurons import NeuronStatistics
+from .tables import Analysis, digits, energy_rows
 
 WIDTH = 11.6  # inches; the report shows them 1160 pixels wide
 _COLORS = ('#1b6ca8', '#d1495b', '#3a7d44', '#8f5aa5', '#2a9d8f', '#5c6770')
@@ -40,21 +40,21 @@ def spike_rates(models: dict[str, Measurement]) -> Figure:
     Args:
         models: Measurements by name; those without neurons are left out.
     """
-    models = {name: m for name, m in models.items() if m.spikes}
-    layers = list(dict.fromkeys(layer for m in models.values() for layer in m.spikes))
+    models = {name: m for name, m in models.items() if m.neurons}
+    layers = list(dict.fromkeys(layer for m in models.values() for layer in m.neurons))
     figure, axes = _rows_figure(layers, len(models))
     height = 0.8 / len(models)
     for number, (name, measured) in enumerate(models.items()):
         places = [
             layers.index(layer) + (number - (len(models) - 1) / 2) * height
-            for layer in measured.spikes
+            for layer in measured.neurons
         ]
-        spikes = measured.spikes.values()
+        neurons = measured.neurons.values()
         axes.barh(
             places,
-            [100 * layer.mean_rate for layer in spikes],
+            [100 * layer.mean_rate for layer in neurons],
             height,
-            xerr=[100 * layer.spread for layer in spikes],
+            xerr=[100 * statistics.pstdev(layer.rates) for layer in neurons],
             color=_COLORS[number % len(_COLORS)],
             error_kw=dict(ecolor='#333', lw=1, capsize=2),
             label=name,
@@ -66,13 +66,13 @@ def spike_rates(models: dict[str, Measurement]) -> Figure:
     return figure
 
 
-def energy_totals(rows: list[dict[str, Any]], table: EnergyTable) -> Figure:
+def energy_totals(analysis: Analysis) -> Figure:
     """Draw the energy of one image for each network, computation and memory stacked.
 
     Args:
-        rows: As :func:`.tables.energy_rows` returns them.
-        table: Which table to draw.
+        analysis: What was measured.
     """
+    rows, table = energy_rows(analysis), analysis.table
     labels = [row['network'] for row in rows]
     figure, axes = _rows_figure(labels, 1.2)
     compute = [row[table.name]['compute_uj'] for row in rows]
@@ -80,38 +80,46 @@ def energy_totals(rows: list[dict[str, Any]], table: EnergyTable) -> Figure:
     axes.barh(range(len(rows)), compute, 0.65, color=_COLORS[0], label='computation')
     axes.barh(range(len(rows)), memory, 0.65, left=compute, color='#b9c7d3', label='memory access')
     for place, both in enumerate(zip(compute, memory, strict=True)):
-        axes.text(sum(both), place, f'  {_short(sum(both))}', va='center')
+        axes.text(sum(both), place, f'  {digits(sum(both))}', va='center')
     axes.set_xlim(0, 1.12 * max(a + b for a, b in zip(compute, memory, strict=True)))
     axes.set_xlabel(f'microjoules an image, table {table.name}')
     axes.legend(loc='lower right')
     return figure
 
 
-def energy_by_layer(measured: Measurement, table: EnergyTable, name: str) -> Figure:
-    """Draw the energy of each layer beside that of the ReLU twins, without and with memory.
+def energy_by_layer(analysis: Analysis) -> Figure:
+    """Draw the energy of each layer beside that of ReLU twins, without and with memory.
+
+    The ReLU twins of its shape skip no zeros; where a network without spikes was measured, the first
+    such is drawn with its zeros skipped.
 
     Args:
-        measured: What was seen of a network.
-        table: Energy of the single operations.
-        name: Name of the network.
+        analysis: What was measured.
     """
-    layers = [layer for layer in measured.layers if layer.dense]
+    layers = [layer for layer in analysis.measured.layers if layer.dense]
     names = [layer.name for layer in layers]
     figure = Figure((WIDTH, 1.3 + 0.22 * len(names)), layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True, sharex=True)
-    networks = [*spiking_rows(name), RELU_FP32, RELU_INT8]
+    drawn = [(n, layers) for n in (*networks(analysis.name, True), RELU_FP32, RELU_INT8)]
+    for name, measured in list(analysis.without_spikes.items())[:1]:
+        found = [layer for layer in measured.layers if layer.name in names]
+        drawn += [(network, found) for network in networks(name, False)[2:]]
     styles = [(_COLORS[0], 'o'), ('#7fb2d9', 'D'), (_COLORS[1], 's'), ('#e8a0aa', '^')]
-    for (color, marker), network in zip(styles, networks, strict=True):
-        costs = [layer_cost(layer, table, network) for layer in layers]
+    styles += [(_COLORS[2], 'x'), ('#9ccfa5', '+')]
+    for (color, marker), (network, found) in zip(styles, drawn, strict=False):
+        costs = [layer_cost(layer, analysis.table, network) for layer in found]
+        places = [names.index(layer.name) for layer in found]
         style = dict(color=color, marker=marker, ls='none', ms=5)
-        left.plot([c.compute for c in costs], range(len(names)), label=network.label, **style)
-        right.plot([c.total for c in costs], range(len(names)), **style)
+        left.plot([c.compute for c in costs], places, label=network.label, **style)
+        right.plot([c.total for c in costs], places, **style)
     for axes, title in ((left, 'computation alone'), (right, 'with memory access')):
         _name_rows(axes, names)
         axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.xaxis.set_minor_formatter('')
         axes.set_title(title, fontsize=10)
         axes.set_xlabel('microjoules an image (logarithmic)')
-    figure.legend(loc='outside lower center', ncols=4, frameon=False)
+    figure.legend(loc='outside lower center', ncols=3, frameon=False)
     return figure
 
 
@@ -122,19 +130,19 @@ def potential_histograms(models: dict[str, Measurement]) -> Figure:
         models: Measurements by name; the first is filled, the others are outlines where they have a
             layer of the same name.
     """
-    models = {name: m for name, m in models.items() if m.potentials}
+    models = {name: m for name, m in models.items() if m.neurons}
     first, *others = models.values()
     columns = 4
-    lines = math.ceil(len(first.potentials) / columns)
+    lines = math.ceil(len(first.neurons) / columns)
     figure = Figure((WIDTH, 0.5 + 1.85 * lines), layout='constrained')
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes, (name, layer) in zip(grid, first.potentials.items(), strict=False):
+    for axes, (name, layer) in zip(grid, first.neurons.items(), strict=False):
         centres, density = _density(layer)
         axes.fill_between(centres, density, step='mid', color='#a9c9e2', lw=0)
         for number, other in enumerate(others, start=1):
-            if name in other.potentials:
+            if name in other.neurons:
                 axes.step(
-                    *_density(other.potentials[name]),
+                    *_density(other.neurons[name]),
                     where='mid',
                     color=_COLORS[number % len(_COLORS)],
                     lw=1,
@@ -144,7 +152,7 @@ def potential_histograms(models: dict[str, Measurement]) -> Figure:
             axes.axvspan(float(levels.min()), float(levels.max()), color=_LEVEL, alpha=0.2, lw=0)
         axes.axvline(float(levels.mean()), color=_LEVEL, lw=1.4)
         axes.axvline(1.0, color='#222', lw=1.1, ls='--')
-        near = [m.potentials[name].near_share for m in models.values() if name in m.potentials]
+        near = [m.neurons[name].near_share for m in models.values() if name in m.neurons]
         axes.set_title(
             f'{name}\n{" | ".join(f"{100 * share:.1f}" for share in near)} % near', fontsize=7.5
         )
@@ -153,7 +161,7 @@ def potential_histograms(models: dict[str, Measurement]) -> Figure:
         axes.set_xlim(layer.low, layer.high)
         axes.set_ylim(bottom=0)
         axes.spines[['top', 'right', 'left']].set_visible(False)
-    for axes in grid[len(first.potentials) :]:
+    for axes in grid[len(first.neurons) :]:
         axes.set_visible(False)
     names = list(models)
     handles = [
@@ -170,59 +178,61 @@ def potential_histograms(models: dict[str, Measurement]) -> Figure:
     return figure
 
 
-def spike_maps(measured: Measurement, names: list[str]) -> Figure:
-    """Draw the share of channels that fire at each place, over the image.
+def spike_maps(measured: Measurement, names: list[str], image: int) -> Figure:
+    """Draw the share of channels that fire at each place, over an image.
 
     Args:
-        measured: What was seen of a network.
+        measured: What was counted on a network.
         names: Layers to draw.
+        image: Number of the image, one of ``measured.pictures``.
     """
     columns = 4
     lines = math.ceil((len(names) + 1) / columns)
     figure = Figure((WIDTH, 2.9 * lines), layout='constrained')
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
-    height, width = measured.map_shape
+    picture = measured.pictures[image]
+    height, width = picture.map_shape
     for axes in grid:
         axes.axis('off')
-    grid[0].imshow(measured.picture)
-    grid[0].set_title('image', fontsize=8)
+    grid[0].imshow(picture.pixels)
+    grid[0].set_title(f'image {image + 1}', fontsize=8)
     color = colormaps['inferno']
     for axes, name in zip(grid[1:], names, strict=False):
-        spikes = measured.spikes[name]
-        axes.imshow(measured.picture.mean(2), cmap='gray', vmin=0, vmax=255)
+        spike_map = measured.neurons[name].maps.get(image)
+        if spike_map is None:  # of a second stage that had nothing to do
+            continue
+        axes.imshow(picture.pixels.mean(2), cmap='gray', vmin=0, vmax=255)
         axes.imshow(
-            spikes.spike_map,
+            spike_map,
             cmap=color,
             vmin=0,
             alpha=0.72,
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             interpolation='nearest',
         )
-        axes.set_xlim(-0.5, measured.picture.shape[1] - 0.5)
-        axes.set_ylim(measured.picture.shape[0] - 0.5, -0.5)
-        rows, columns_ = spikes.spike_map.shape
+        axes.set_xlim(-0.5, picture.pixels.shape[1] - 0.5)
+        axes.set_ylim(picture.pixels.shape[0] - 0.5, -0.5)
+        rows, columns_ = spike_map.shape
         axes.set_title(
-            f'{name}\n{rows}x{columns_}, {spikes.spike_map.mean():.0%} fire, '
-            f'up to {spikes.spike_map.max():.0%}',
+            f'{name}\n{rows}x{columns_}, {spike_map.mean():.0%} fire, up to {spike_map.max():.0%}',
             fontsize=7.5,
         )
     return figure
 
 
-def noise_curves(curves: dict[str, dict[float, float]], metric: str) -> Figure:
+def noise_curves(analysis: Analysis) -> Figure:
     """Draw a metric against the strength of the noise, a line for each model.
 
     Args:
-        curves: Metric by strength, by name of the model.
-        metric: Name of the metric.
+        analysis: What was measured.
     """
     figure = Figure((7.2, 3.8), layout='constrained')
     axes = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
+    for number, (name, curve) in enumerate(analysis.noise.items()):
         color = _COLORS[number % len(_COLORS)]
         axes.plot(list(curve), list(curve.values()), 'o-', ms=4, color=color, label=name)
     axes.set_xlabel("standard deviation of the noise, in units of each layer's threshold |v|")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(analysis.metric)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
@@ -230,7 +240,7 @@ def noise_curves(curves: dict[str, dict[float, float]], metric: str) -> Figure:
     return figure
 
 
-def _density(layer: LayerPotentials) -> tuple[list[float], list[float]]:
+def _density(layer: NeuronStatistics) -> tuple[list[float], list[float]]:
     step = (layer.high - layer.low) / len(layer.counts)
     centres = [layer.low + step * (i + 0.5) for i in range(len(layer.counts))]
     return centres, (layer.counts / (layer.total * step)).tolist()
@@ -250,7 +260,3 @@ def _name_rows(axes: Axes, names: list[str]) -> None:
     axes.grid(axis='x', alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-
-
-def _short(value: float) -> str:
-    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'

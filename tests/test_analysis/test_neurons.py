@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from hoyer_det.analysis import PotentialRecorder, SpikeRecorder
-from hoyer_det.analysis.potentials import firing_levels
-from hoyer_det.analysis.spikes import choose_maps
+from hoyer_det.analysis import NeuronRecorder
+from hoyer_det.analysis.neurons import choose_maps, firing_levels
 from hoyer_det.spiking import HoyerSpike
 from torch import nn
 
@@ -24,39 +23,36 @@ IMAGES = [
 ]
 
 
-def test_rates_channels_and_maps():
-    net = nn.Sequential(trained())
-    with SpikeRecorder(net, map_image=0) as recorder:
-        for image in IMAGES:
-            net(image)
-            recorder.end_image()
+def record(net, *images, **settings):
+    """Statistics of the one layer of a network that saw images, each a list of its inputs."""
+    recorder = NeuronRecorder(net, **settings)
+    for image in images:
+        with recorder.image():
+            for x in image:
+                net(x)
     (layer,) = recorder.layers.values()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    return layer
+
+
+def test_rates_channels_and_maps():
+    layer = record(nn.Sequential(trained()), *([image] for image in IMAGES), map_images=[0])
     assert layer.rates == [3 / 6, 2 / 6]
     assert layer.mean_rate == pytest.approx(5 / 12)
-    assert layer.spread == pytest.approx(1 / 12)
     assert layer.fired.tolist() == [4, 1, 0] and layer.neurons == 4
     assert (layer.channels, layer.dead, layer.saturated) == (3, 1, 1)
-    torch.testing.assert_close(layer.spike_map, torch.tensor([[1 / 3, 2 / 3]]))
-    assert not net[0]._forward_hooks
+    assert list(layer.maps) == [0]
+    torch.testing.assert_close(layer.maps[0], torch.tensor([[1 / 3, 2 / 3]]))
 
 
 def test_a_layer_that_runs_twice_counts_twice():
-    net = trained()
-    with SpikeRecorder(net) as recorder:
-        net(IMAGES[0])
-        net(IMAGES[1])
-        recorder.end_image()
-    (layer,) = recorder.layers.values()
-    assert layer.rates == [5 / 12] and layer.spread == 0
+    layer = record(trained(), IMAGES)
+    assert layer.rates == [5 / 12] and layer.neurons == 4
 
 
 def test_histogram_of_potentials_in_units_of_the_threshold():
-    net = nn.Sequential(trained(threshold=-2.0))
     u = torch.tensor([[[[-1.0, 0.1, 1.82, 2.0, 2.1, 2.22, 3.0, 0.5]]]])
-    with PotentialRecorder(net) as recorder:
-        net(u)
-        net(torch.full((1, 1, 1, 4), 50.0))
-    (layer,) = recorder.layers.values()
+    layer = record(nn.Sequential(trained(threshold=-2.0)), [u, torch.full((1, 1, 1, 4), 50.0)])
     assert layer.threshold == 2.0 and layer.levels.tolist() == [1.0]
     assert layer.low == pytest.approx(-0.5, abs=0.01) and layer.high == pytest.approx(1.5, abs=0.01)
     assert layer.total == 12 and layer.above == 4 and layer.below == 0
@@ -66,7 +62,6 @@ def test_histogram_of_potentials_in_units_of_the_threshold():
     step = (layer.high - layer.low) / len(layer.counts)
     filled = [round(layer.low + step * i, 1) for i, n in enumerate(layer.counts.tolist()) if n]
     assert filled[0] == pytest.approx(-0.5, abs=0.06) and filled[-1] == pytest.approx(1.5, abs=0.06)
-    assert not net[0]._forward_pre_hooks
 
 
 def test_levels_are_the_corrected_average_by_channel():
@@ -77,10 +72,7 @@ def test_levels_are_the_corrected_average_by_channel():
     # The layer itself fires at these levels.
     u = firing_levels(layer).view(1, 3, 1)
     assert layer(u).sum() == 3 and layer(u - 1e-4).sum() == 0
-    with PotentialRecorder(layer) as recorder:
-        layer(u + 0.05)
-        layer(u + 0.2)
-    assert recorder.layers[''].near == 3
+    assert record(layer, [u + 0.05, u + 0.2]).near == 3
 
 
 def test_maps_are_chosen_by_part_of_the_name_or_spread_over_the_depth():

@@ -1,0 +1,242 @@
+"""Runs a whole analysis: loads the networks, measures them, and collects what a report shows."""
+
+import datetime
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch import nn
+
+from ..config import check_data, load_config
+from ..engine.checkpoint import check_checkpoint
+from ..spiking import spiking_layers
+from ..version import __version__
+from .crosscheck import cross_check as count_again
+from .energy import load_energy_table
+from .measure import build_dataset, load_detector, measure, spread_images
+from .neurons import choose_maps
+from .noise import evaluate, noise_curve
+from .tables import Analysis
+
+
+@dataclass
+class _Subject:
+    """A network to measure."""
+
+    cfg: Config
+    checkpoint: str
+    model: nn.Module
+    meta: dict[str, Any]
+
+
+def analyze(
+    config: str,
+    checkpoint: str,
+    *,
+    data: str = 'val',
+    images: int = 32,
+    energy: str = '45nm',
+    compare: Sequence[tuple[str, str]] = (),
+    names: Sequence[str] | None = None,
+    maps: Sequence[str] | None = None,
+    map_images: int = 3,
+    noise: Sequence[float] = (),
+    noise_seed: int = 0,
+    cross_check: bool = False,
+    cfg_options: dict[str, Any] | None = None,
+    command: str = '',
+) -> Analysis:
+    """Measure a spiking detector on real images, and other networks beside it.
+
+    Args:
+        config: Config file of a spiking detector.
+        checkpoint: Its checkpoint file.
+        data: Which images: ``'val'``, ``'test'`` or ``'train'``.
+        images: How many, spread evenly over the data set.
+        energy: Name of a table of energy constants, or a ``.json`` file.
+        compare: Config and checkpoint of further networks.
+        names: A name for each network, in order; by default those of the configs.
+        maps: Spiking layers to draw maps of (parts of names); six over the depth by default.
+        map_images: Of how many images maps are drawn.
+        noise: Standard deviations of noise on the potentials, in units of the thresholds; with any,
+            every network is evaluated on the whole split.
+        noise_seed: Seed of the noise.
+        cross_check: Whether to count the first image with SpikingJelly and MMEngine, too.
+        cfg_options: Options that are merged into every config.
+        command: Command line that the report names.
+
+    Raises:
+        ValueError: If an argument is out of its range or does not fit the networks.
+        FileNotFoundError: If a file is missing.
+    """
+    if images < 1:
+        raise ValueError(f'--images {images}: must be at least 1')
+    if map_images < 1:
+        raise ValueError(f'--map-images {map_images}: must be at least 1')
+    for sigma in noise:
+        if not (sigma >= 0 and math.isfinite(sigma)):
+            raise ValueError(f'--noise {sigma}: must be 0 or more')
+    if noise and data == 'train':
+        raise ValueError('--noise: needs --data val or test, there is no evaluator for train')
+    table = load_energy_table(energy)
+    pairs = [(config, checkpoint), *compare]
+    names = _names(pairs, names)
+    subjects = dict(zip(names, _load(pairs, data, bool(noise), cfg_options), strict=True))
+    first = subjects[names[0]]
+    if maps:
+        choose_maps(spiking_layers(first.model), maps)
+    models, checked, sizes = {}, {}, []
+    for name, subject in subjects.items():
+        dataset = build_dataset(subject.cfg, data)
+        sizes.append(len(dataset))
+        models[name] = measure(subject.model, dataset, images, map_images)
+        if subject is first and not models[name].neurons:
+            raise ValueError(f'{config}: no HoyerSpike layer of its model ever ran')
+        if subject is first and cross_check:
+            checked = count_again(
+                subject.model, lambda dataset=dataset: next(spread_images(dataset, 1))
+            )
+    metric, curves = '', {}
+    for name, subject in subjects.items() if noise else ():
+        metric, curves[name] = noise_curve(
+            subject.model,
+            lambda model, cfg=subject.cfg: evaluate(model, cfg, data),
+            noise,
+            noise_seed,
+        )
+    measured = models[names[0]]
+    with_maps = {
+        name: next(iter(layer.maps.values()))
+        for name, layer in measured.neurons.items()
+        if layer.maps
+    }
+    if not maps:  # the smallest maps say nothing about places
+        with_maps = {name: found for name, found in with_maps.items() if min(found.shape) >= 4}
+    accuracy = validated_map(first.cfg, first.checkpoint, first.meta)
+    if curves:
+        accuracy = f'{curves[names[0]][0.0]:.3f} ({metric} on {data}, evaluated here)'
+    facts = {
+        'config': config,
+        'checkpoint': f'{checkpoint} (SHA-256 {_sha256(checkpoint)})',
+        'mAP': accuracy,
+        'parameters': f'{measured.parameters:,}',
+        'data': f'{measured.images} of {sizes[0]} {data} images, evenly spread',
+        'code': _code_version(),
+        'date': datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
+        'torch': f'{torch.__version__} on {get_device()}',
+    }
+    return Analysis(
+        models,
+        table,
+        choose_maps(with_maps, maps),
+        facts,
+        command,
+        metric,
+        curves,
+        noise_seed,
+        checked,
+    )
+
+
+def _names(pairs: list[tuple[str, str]], names: Sequence[str] | None) -> list[str]:
+    """Return the given names, else the configs', with the checkpoint's folder where these are equal."""
+    if names:
+        if len(names) != len(pairs) or len(set(names)) != len(pairs):
+            raise ValueError(f'--names: {len(pairs)} different names are needed, got {names}')
+        return list(names)
+    stems = [Path(config).stem for config, _ in pairs]
+    if len(set(stems)) < len(stems):
+        stems = [f'{Path(file).parent.name}/{Path(file).stem}' for _, file in pairs]
+    if len(set(stems)) < len(stems):
+        raise ValueError('--compare: the same network twice; tell them apart by --names')
+    return stems
+
+
+def _load(
+    pairs: list[tuple[str, str]], data: str, noise: bool, options: dict[str, Any] | None
+) -> list[_Subject]:
+    """Load every network, with all that can go wrong before the first image."""
+    cfgs = []
+    for config, _ in pairs:
+        cfg = load_config(config, options)
+        check_data(cfg, (f'{data}_dataloader',))
+        if noise and not cfg.get(f'{data}_evaluator'):
+            raise ValueError(f'--noise: {config} has no {data}_evaluator')
+        cfgs.append(cfg)
+    subjects = []
+    for (config, checkpoint), cfg in zip(pairs, cfgs, strict=True):
+        check_checkpoint(cfg, checkpoint)
+        model, meta = load_detector(cfg, checkpoint, get_device())
+        if not spiking_layers(model) and not subjects:
+            raise ValueError(
+                f'{config}: its model has no HoyerSpike layer; analyze a spiking network, and give '
+                'this one with --compare'
+            )
+        if not spiking_layers(model) and noise:
+            raise ValueError(
+                f'--noise: {config} has no HoyerSpike layer; the noise is relative to the clip '
+                'threshold of each layer, which other activations do not have. Leave this network out'
+            )
+        subjects.append(_Subject(cfg, checkpoint, model, meta))
+    return subjects
+
+
+def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
+    """Return the mAP that training logged for a checkpoint, from the log beside it.
+
+    Args:
+        cfg: Config that the checkpoint belongs to.
+        checkpoint: Checkpoint file, in the work folder of its training.
+        meta: What the checkpoint says about its training.
+
+    Returns:
+        The mAP and where it comes from, or ``'not known'``.
+    """
+    epoch = meta.get('epoch')
+    time = '_'.join(meta.get('experiment_name', '').rsplit('_', 2)[-2:])
+    log = Path(checkpoint).parent / time / 'vis_data' / 'scalars.json'
+    if epoch is None or not (cfg.get('train_cfg') or {}).get('by_epoch', True):
+        return 'not known'
+    for line in reversed(log.read_text().splitlines() if log.is_file() else []):
+        scalars = json.loads(line)
+        for key, value in scalars.items():
+            if key.endswith('mAP') and scalars.get('step') == epoch:
+                return f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
+    return 'not known'
+
+
+def _sha256(checkpoint: str) -> str:
+    if not Path(checkpoint).is_file():
+        return 'unknown'
+    with open(checkpoint, 'rb') as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:12]
+
+
+def _code_version() -> str:
+    """Return the version of this package, and its commit where it is run from its repository."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+        return done.stdout.strip() if done.returncode == 0 else ''
+
+    commit = ''
+    try:
+        # Installed into an environment inside another repository, this file is not tracked there.
+        if git('ls-files', Path(__file__).name):
+            commit = git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*')
+    except OSError:  # no git
+        pass
+    return f'hoyer_det {__version__}' + (f', commit {commit}' if commit else '')
