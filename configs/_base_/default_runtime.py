@@ -6,7 +6,12 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=1,
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic_local'),  # a run that is killed leaves no half file
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetectionPicturesHook', num_images=8),
 )
@@ -15,6 +20,8 @@ custom_hooks = [
     dict(type='HoyerRegularizerHook', weight=1e-8),
     dict(type='SpikeRateHook'),
     dict(type='SpikeStatisticsHook'),
+    dict(type='CheckFiniteHook'),
+    dict(type='NeuronSettingsHook'),
     dict(type='SyncAllBuffersHook'),  # running averages differ between processes
 ]
 env_cfg = dict(

@@ -1,7 +1,7 @@
 # One-time-step spiking ResNet-18 on CIFAR-10: SGD 0.1 (arXiv 2212.10170). Momentum, epochs, weight decay
 # and steps are those of cifar10_hoyer_vgg16.py or customary; the authors' are not known to us.
 _base_ = './cifar10_hoyer_vgg16.py'
-act_cfg = dict(type='HoyerSpike', saturated='exclude')
+act_cfg = dict(type='HoyerSpike')
 model = dict(
     backbone=dict(
         _delete_=True,

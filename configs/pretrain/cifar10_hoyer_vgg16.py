@@ -1,5 +1,6 @@
 # One-time-step spiking VGG16 on CIFAR-10, the authors' recipe (arXiv 2212.10170): Adam (amsgrad) 1e-4,
 # 600 epochs, batches of 128. Weight decay and steps are carried over from their ImageNet recipe.
+# The neuron is the paper's; see imagenet_hoyer_vgg16.py.
 _base_ = [
     '_base_/preprocessor.py',
     '_base_/cifar10.py',
@@ -11,7 +12,7 @@ model = dict(
         type='HoyerVGGCIFAR',
         depth=16,
         out_indices=(4,),
-        act_cfg=dict(type='HoyerSpike', extremum='channel', saturated='exclude'),
+        act_cfg=dict(type='HoyerSpike', extremum='channel'),
     ),
     head=dict(
         type='SpikingReadout',
@@ -20,7 +21,7 @@ model = dict(
         hidden=(4096, 4096),
         bias=False,
         dropout=0.1,
-        act_cfg=dict(type='HoyerSpike', saturated='exclude'),
+        act_cfg=dict(type='HoyerSpike'),
     ),
 )
 train_cfg = dict(max_epochs=600, val_interval=10)

@@ -114,7 +114,7 @@ def test_recipes_are_those_of_the_issue():
         assert {n.extremum for name, n in neurons if name.startswith('backbone')} == {'channel'}
         others = spiking_layers(MODELS.build(resnet.model)).values()
     assert {n.extremum for n in others} == {'layer'}
-    assert {n.saturated for _, n in neurons} == {'exclude'}
+    assert {n.saturated for _, n in neurons} == {'clip'}  # as in the detectors
     cifar = load_config(CONFIGS / 'pretrain' / 'cifar10_hoyer_vgg16.py')
     assert cifar.optim_wrapper.optimizer.amsgrad and cifar.train_cfg.max_epochs == 600
     sgd = load_config(CONFIGS / 'pretrain' / 'cifar10_hoyer_resnet18.py').optim_wrapper.optimizer

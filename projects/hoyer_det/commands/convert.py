@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..engine.storage import replacing
 from ..weights import from_authors, read_checkpoint, to_authors
 from .errors import one_line_errors
 
@@ -39,13 +40,18 @@ def convert(args: argparse.Namespace) -> None:
     """Convert the file, and say what was left out.
 
     Raises:
-        ValueError: If weights without a counterpart are not named by ``--leave``.
+        ValueError: If weights without a counterpart are not named by ``--leave``, or the target is the
+            source, which has more in it.
     """
+    if Path(args.target).exists() and Path(args.target).samefile(args.source):
+        raise ValueError(f'{args.target}: source and target are the same file; name another target')
     checkpoint = read_checkpoint(args.source)
     if args.direction == 'from-authors':
         converted = from_authors(checkpoint.weights)
         # Where dropout counts among their layers the numbers differ: keep them for the way back.
-        meta = dict(backbone=converted.backbone, authors_names=converted.names)
+        meta = dict(
+            backbone=converted.backbone, authors_names=converted.names, neurons=converted.neurons
+        )
     else:
         names = checkpoint.meta.get('authors_names')
         converted = to_authors(checkpoint.weights, names, not args.no_final_pool)
@@ -61,8 +67,8 @@ def convert(args: argparse.Namespace) -> None:
             f'{args.source}: {len(unnamed)} weights have no counterpart (first: {unnamed[0]}); nothing '
             'was written. To leave them out, name them: --leave PATTERN'
         )
-    Path(args.target).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=converted.weights, **({'meta': meta} if meta else {})), args.target)
+    with replacing(args.target) as part:
+        torch.save(dict(state_dict=converted.weights, **({'meta': meta} if meta else {})), part)
     print(f'{args.target}: {len(converted.weights)} tensors')
     if converted.backbone:
         settings = ', '.join(f'{key}={value!r}' for key, value in converted.backbone.items())

@@ -1,14 +1,16 @@
 """``hoyer-det train CONFIG``: train a detector or classifier."""
 
 import argparse
-from pathlib import Path
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
 from ..config import check_data, load_config
-from ..engine.checkpoint import check_checkpoint
+from ..engine.checkpoint import (
+    check_checkpoint,
+    check_starting_weights,
+    newest_good_checkpoint,
+)
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
@@ -50,14 +52,12 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        found = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        if found is not None:
-            check_checkpoint(cfg, found)
-        cfg.load_from = found
-    elif cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
-        raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint file (load_from)')
+        cfg.load_from = _newest(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if cfg.load_from is not None:
+            check_checkpoint(cfg, cfg.load_from)
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
+        check_starting_weights(cfg, getattr(runner.model, 'module', runner.model))
         if len(runner.train_loop.dataloader) == 0:
             images = len(runner.train_loop.dataloader.dataset)
             raise ValueError(
@@ -67,6 +67,18 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         _ = runner.val_loop  # is built when first asked for, and reads the data set
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
+
+
+def _newest(work_dir: str) -> str | None:
+    """Return the newest good checkpoint, None where there is none at all; tell what is passed over."""
+    found, bad = newest_good_checkpoint(work_dir)
+    if bad and found is None:
+        raise ValueError('; '.join(bad))
+    for line in bad:
+        print(f'passed over {line}')
+    if bad:
+        print(f'going on from {found}')
+    return found
 
 
 def main() -> None:

@@ -1,13 +1,19 @@
-"""Refuses a checkpoint that does not belong to a config."""
+"""Refuses checkpoints that cannot be read, are not finite, or do not belong to a model."""
 
+import re
 from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint
+from torch import Tensor, nn
 
 from ..config import dataset_classes
+from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
+from .finite_hook import first_nonfinite, nonfinite_in_checkpoint
+from .neuron_settings import settings_that_differ
+
+_MAY_DIFFER = r'head|\.running_(extremum|weight)$'
 
 
 def check_checkpoint(cfg: Config, path: str) -> None:
@@ -22,41 +28,127 @@ def check_checkpoint(cfg: Config, path: str) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, lacks weights, has others or some of another shape, or
-            was trained on other classes.
+        ValueError: If it is no checkpoint, holds NaN or inf, lacks weights, has others or some of
+            another shape, or was trained on other classes or with neurons that fire differently.
     """
-    if '://' not in path and not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint file')
-    try:
-        checkpoint = _load_checkpoint(path, map_location='cpu')
-    except Exception as error:
-        # The error itself is long and recommends to turn the protection off.
-        raise ValueError(
-            f'{path}: cannot be read as a checkpoint ({type(error).__name__}); it must be a file of '
-            'torch.save that holds weights and plain data alone'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
-    weights = checkpoint.get('state_dict', checkpoint)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    missing, other = [], []
+    checkpoint = _read_finite(path)
+    model = _build(cfg)
     expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights:
-            missing.append(name)
-        # A buffer of 0 entries takes the number of channels from the checkpoint.
-        elif tensor.numel() and tuple(weights[name].shape) != tuple(tensor.shape):
-            other.append(f'{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}')
-    unexpected = [name for name in weights if name not in expected]
-    if missing or other or unexpected:
-        facts = [f'{len(missing)} weights missing (first: {missing[0]})'] if missing else []
-        facts += [f'{len(other)} of another shape (first: {other[0]})'] if other else []
-        facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
+    missing = [name for name in expected if name not in checkpoint.weights]
+    unexpected = [name for name in checkpoint.weights if name not in expected]
+    other = _other_shapes(checkpoint.weights, model)
+    neurons = settings_that_differ(checkpoint.meta.get('neurons') or {}, model, evaluation=True)
+    facts = [f'{len(missing)} weights missing (first: {missing[0]})'] if missing else []
+    facts += [f'{len(other)} of another shape (first: {other[0]})'] if other else []
+    facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
+    facts += [f'neurons with {difference}' for difference in neurons]
+    if facts:
         raise ValueError(f'{path}: does not belong to {cfg.filename}: {", ".join(facts)}')
-    trained = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    trained = checkpoint.meta.get('dataset_meta', {}).get('classes')
     wanted = dataset_classes(cfg)
     if trained is not None and wanted is not None and tuple(trained) != tuple(wanted):
         raise ValueError(
             f'{path}: was trained on classes {tuple(trained)}, the test data has {tuple(wanted)}'
         )
+
+
+def check_starting_weights(cfg: Config, model: nn.Module | None = None) -> None:
+    """Make sure that the checkpoints a training starts from fit the model.
+
+    MMEngine leaves weights of another shape at random and says so in the middle of its log. Weights may
+    be missing or left over, and those of a head may be of another shape, as its classes may be others;
+    so may a neuron's running averages, which ``NeuronSettingsHook`` warns of.
+
+    Args:
+        cfg: Completed config; its ``load_from``, unless it resumes, and every
+            ``init_cfg=dict(type='Pretrained', ...)`` of the model are checked.
+        model: The config's model, where it was already built.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If one is no checkpoint, holds NaN or inf, has nothing for the model, or weights of
+            another shape.
+    """
+    model = _build(cfg) if model is None else model
+    starts = list(pretrained_modules(model))
+    if cfg.get('load_from') and not cfg.get('resume'):
+        starts.append((model, cfg.load_from, ''))
+    for module, path, prefix in starts:
+        weights = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in _read_finite(path).weights.items()
+            if name.startswith(prefix)
+        }
+        if not set(weights) & set(module.state_dict()):
+            under = f' under {prefix!r}' if prefix else ''
+            raise ValueError(f'{path}: has no weights{under} for {type(module).__name__}')
+        other = _other_shapes(weights, module, _MAY_DIFFER)
+        if other:
+            raise ValueError(
+                f'{path}: {len(other)} weights do not fit {type(module).__name__} (first: {other[0]}); '
+                'it was trained with another width, depth or structure'
+            )
+
+
+def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
+    """Find the checkpoint to resume from, passing over files that are truncated, not finite or gone.
+
+    Args:
+        folder: Work folder of a run.
+
+    Returns:
+        The newest good checkpoint, None if there is none; and a line for each newer one that is not
+        good, with its file and the reason.
+    """
+    folder = Path(folder)
+    note = folder / 'last_checkpoint'
+    named = [Path(note.read_text().strip())] if note.is_file() else []
+    # Not best_*.pth: they are for evaluation and hold no state of the optimizer.
+    found = [p for p in folder.glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+', p.stem)]
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    known = {path.resolve() for path in named}
+    bad = []
+    for path in [*named, *(path for path in found if path.resolve() not in known)]:
+        try:
+            _check_resumable(path)
+        except (OSError, ValueError) as error:
+            bad.append(str(error))
+        else:
+            return str(path), bad
+    return None, bad
+
+
+def _check_resumable(path: Path) -> None:
+    content = read_content(path)
+    if not isinstance(content, dict) or not {'state_dict', 'optimizer'} <= content.keys():
+        raise ValueError(f'{path}: holds no state of a training to go on from')
+    _refuse(str(path), nonfinite_in_checkpoint(content))
+
+
+def _read_finite(path: str) -> Checkpoint:
+    checkpoint = read_checkpoint(path)
+    _refuse(path, first_nonfinite(checkpoint.weights))
+    return checkpoint
+
+
+def _refuse(path: str, nonfinite: str | None) -> None:
+    if nonfinite is not None:
+        raise ValueError(f'{path}: {nonfinite} holds NaN or inf')
+
+
+def _build(cfg: Config) -> nn.Module:
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return MODELS.build(cfg.model)
+
+
+def _other_shapes(weights: dict[str, Tensor], model: nn.Module, but: str = '$^') -> list[str]:
+    """Return the weights of another shape than the model's, with both shapes, ``but`` for some names."""
+    return [
+        f'{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}'
+        for name, tensor in model.state_dict().items()
+        # A buffer of 0 entries takes the number of channels from the checkpoint.
+        if name in weights
+        and tensor.numel()
+        and weights[name].shape != tensor.shape
+        and not re.search(but, name)
+    ]

@@ -43,12 +43,14 @@ class Conversion:
         weights: Converted tensors by their new names.
         names: Names of the authors' layers by those of ours.
         backbone: Config of the backbone that the weights fit.
+        neurons: Settings of the neurons by name, as ``NeuronSettingsHook`` compares them.
         left: Names of the given tensors that have no counterpart.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
+    neurons: dict[str, dict[str, Any]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
 
@@ -91,6 +93,14 @@ def from_authors(weights: Weights) -> Conversion:
     # Their code leaves potentials beyond the clip threshold out of the extremum.
     backbone['act_cfg'] = dict(type='HoyerSpike', extremum=extremum, saturated='exclude')
     _check_backbone(converted)
+    ending = '.running_extremum'
+    converted.neurons = {
+        name.removesuffix(ending): dict(
+            extremum='channel' if value.numel() > 1 else 'layer', saturated='exclude'
+        )
+        for name, value in converted.weights.items()
+        if name.endswith(ending)
+    }
     return converted
 
 

@@ -3,14 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
-from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import print_log
 from mmengine.model import initialize, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor, nn
 
 from ..backbones import HoyerResNet, HoyerVGG
@@ -60,34 +57,13 @@ class FromANN:
             update_init_info(module, init_info=f'FromANN: {self.checkpoint}')
 
     def _read(self) -> dict[str, Tensor]:
-        if '://' in self.checkpoint:
-            content = _download(self.checkpoint)
-            weights = dict(content.get('state_dict', content))
-        else:
-            weights = read_checkpoint(self.checkpoint).weights
+        weights = read_checkpoint(self.checkpoint).weights
         if self.prefix is not None:
             start = self.prefix.rstrip('.') + '.'
             weights = {k[len(start) :]: v for k, v in weights.items() if k.startswith(start)}
             if not weights:
                 raise ValueError(f'FromANN: {self.checkpoint} has no weights under {start!r}')
         return weights
-
-
-def _download(address: str) -> dict:
-    """Load an address weights-only, downloaded by one process of each machine."""
-    if address.startswith('torchvision://'):
-        name = address.removeprefix('torchvision://')
-        known = get_torchvision_models()
-        if name not in known:
-            raise ValueError(f'FromANN: torchvision has no weights of the name {name!r}')
-        address = known[name]
-    load = partial(
-        torch.hub.load_state_dict_from_url, address, map_location='cpu', weights_only=True
-    )
-    if get_local_rank() == 0:
-        load()
-    barrier()
-    return load()
 
 
 @dataclass

@@ -1,10 +1,14 @@
 """Reads the weights of a checkpoint file without running anything that the file contains."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from mmengine.dist import barrier, get_local_rank
+from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
+from torch import Tensor, nn
 
 _WRAPPERS = ('state_dict', 'net')
 _PREFIX = 'module.'
@@ -24,29 +28,61 @@ class Checkpoint(NamedTuple):
     meta: dict[str, Any]
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file of ``torch.save``: weights alone, or under ``state_dict`` or ``net``.
-
-    Loading is weights-only, so no code of the file runs.
+def read_content(path: str | Path) -> Any:
+    """Read a file of ``torch.save`` weights-only, so no code of the file runs.
 
     Args:
-        path: The file.
+        path: The file, or an address: ``torchvision://`` and a name, ``https://``, or another that
+            mmengine knows.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds more than tensors and plain data.
+    """
+    address = str(path)
+    if '://' in address:
+        return _download(address)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint file')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        # The error itself is long and recommends to turn the protection off.
+        raise ValueError(
+            f'{path}: cannot be read as a checkpoint ({type(error).__name__}); it must be a whole file '
+            'of torch.save that holds weights and plain data alone'
+        ) from error
+
+
+def _download(address: str) -> Any:
+    """Load an address weights-only, downloaded by one process of each machine."""
+    if address.startswith('torchvision://'):
+        name, known = address.removeprefix('torchvision://'), get_torchvision_models()
+        if name not in known:
+            raise ValueError(f'{address}: torchvision has no weights of the name {name!r}')
+        address = known[name]
+    if not address.startswith(('http://', 'https://')):
+        return CheckpointLoader.load_checkpoint(address, map_location='cpu')
+    load = partial(
+        torch.hub.load_state_dict_from_url, address, map_location='cpu', weights_only=True
+    )
+    if get_local_rank() == 0:
+        load()
+    barrier()
+    return load()
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read weights that stand alone, or under ``state_dict`` or ``net``.
+
+    Args:
+        path: File or address, as for :func:`read_content`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, or holds more than tensors and plain data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint file')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        # The error itself is long and recommends to turn the protection off.
-        raise ValueError(
-            f'{path}: cannot be read as a checkpoint ({type(error).__name__}); it must be a file of '
-            'torch.save that holds weights and plain data alone'
-        ) from error
+    content = read_content(path)
     if not isinstance(content, dict):
         raise ValueError(f'{path}: holds a {type(content).__name__}, not a checkpoint')
     others: list[str] = []
@@ -66,3 +102,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         weights = {key[len(_PREFIX) :]: value for key, value in weights.items()}
     meta = content.get('meta') if weights is not content else None
     return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {})
+
+
+def pretrained_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    """Yield what ``init_cfg=dict(type='Pretrained', ...)`` of a model fills.
+
+    Args:
+        model: Model of mmengine's modules, initialised or not.
+
+    Yields:
+        The module, the checkpoint's file or address, and the prefix of its names there with the dot.
+    """
+    for module in model.modules():
+        configs = getattr(module, 'init_cfg', None) or []
+        for config in configs if isinstance(configs, list) else [configs]:
+            if isinstance(config, dict) and config.get('type') == 'Pretrained':
+                prefix = config.get('prefix') or ''
+                yield module, str(config['checkpoint']), prefix and prefix.rstrip('.') + '.'

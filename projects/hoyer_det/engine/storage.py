@@ -1,0 +1,54 @@
+"""Writes files that are whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside it, and rename it when the block ends without error.
+
+    Whoever reads ``path`` meantime, or after a crash, finds the old file or the new one.
+
+    Args:
+        path: File to write; its folder is made where it is missing.
+
+    Yields:
+        The temporary name.
+
+    Raises:
+        OSError: If it cannot be written; the message names ``path``, also where the disk is full.
+    """
+    path = Path(path)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        # A failed write names no file, and PyTorch's does not even say that the disk is full.
+        raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's backend of local files, which writes by :func:`replacing`.
+
+    ``CheckpointHook(backend_args=dict(backend='atomic_local'))`` keeps a run that is killed, or a full
+    disk, from leaving half a checkpoint.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to a file."""
+        with replacing(filepath) as part, part.open('wb') as file:
+            file.write(obj)
+            file.flush()
+            os.fsync(file.fileno())  # else the rename may reach the disk before the content
+
+
+register_backend('atomic_local', AtomicLocalBackend, force=True)
