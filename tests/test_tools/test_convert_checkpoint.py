@@ -85,7 +85,35 @@ def test_weights_without_counterpart_stop_the_tool_until_they_are_named(convert,
     assert 'no counterpart: kd.weight (2,)' in output and 'no counterpart: other (1,)' in output
     assert not target.exists()
     convert('from-authors', source, target, '--leave', 'kd.*', 'other')
-    assert read_checkpoint(target).weights
+    neurons = read_checkpoint(target).meta['neurons']
+    assert neurons['backbone.stages.0.0.act'] == dict(extremum='layer', saturated='exclude')
+
+
+def test_source_is_never_replaced_by_a_part_of_it(convert, tmp_path):
+    source = tmp_path / 'theirs.pth'
+    torch.save({**vgg11(), 'kd.weight': torch.zeros(2)}, source)
+    before = source.read_bytes()
+    (tmp_path / 'link.pth').symlink_to(source)
+    for target in (source, tmp_path / 'link.pth'):
+        with pytest.raises(SystemExit, match='source and target are the same file'):
+            convert('from-authors', source, target, '--leave', 'kd.*')
+    assert source.read_bytes() == before
+
+
+def test_failed_writing_leaves_the_old_target(convert, tmp_path, monkeypatch):
+    source, target = tmp_path / 'theirs.pth', tmp_path / 'ours.pth'
+    torch.save(vgg11(), source)
+    target.write_text('old')
+
+    def fail(content, path) -> None:
+        path.write_text('half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(SystemExit, match=r"No space left on device: '.*ours\.pth'"):
+        convert('from-authors', source, target)
+    assert target.read_text() == 'old'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['ours.pth', 'theirs.pth']
 
 
 class Payload:

@@ -304,6 +304,51 @@ def test_checkpoint_of_another_network(fails: Fails, voc_folder: Path, tmp_path:
     assert 'of another shape' in line and 'instead of' in line
 
 
+def test_training_starts_from_weights_that_fit(
+    fails: Fails, voc_folder: Path, tmp_path: Path
+) -> None:
+    good = save_checkpoint(tmp_path / 'good.pth', voc_folder)
+    (tmp_path / 'half.pth').write_bytes(good.read_bytes()[:9000])
+    flags = options(voc_folder)
+    line = fails('train', VOC_FORMAT, *flags, 'load_from=half.pth')
+    assert 'half.pth: cannot be read as a checkpoint' in line
+    line = fails('train', VOC_FORMAT, *flags, f'load_from={good}', 'model.backbone.width=0.125')
+    assert f'{good}: ' in line and 'do not fit SingleStageDetector' in line
+    assert 'stages.0.0.conv.weight (16, 3, 3, 3) instead of (8, 3, 3, 3)' in line
+    start = 'model.backbone.init_cfg'
+    flags += [f'{start}.type=Pretrained', f'{start}.checkpoint={good}']
+    line = fails('train', VOC_FORMAT, *flags, f'{start}.prefix=neck')
+    assert f"{good}: has no weights under 'neck.' for HoyerVGG" in line
+    prefix = f'{start}.prefix=backbone'
+    line = fails('train', VOC_FORMAT, *flags, prefix, 'model.backbone.width=0.125')
+    assert 'do not fit HoyerVGG (first: stages.0.0.conv.weight (16,' in line
+
+
+def test_weights_and_extrema_that_are_not_finite(
+    fails: Fails, voc_folder: Path, tmp_path: Path
+) -> None:
+    flags = options(voc_folder)
+    good = save_checkpoint(tmp_path / 'good.pth', voc_folder)
+    for name in ('backbone.stages.1.0.conv.weight', 'backbone.stages.1.0.act.running_extremum'):
+        content = torch.load(good, weights_only=True)
+        content['state_dict'][name].view(-1)[0] = float('nan')
+        torch.save(content, tmp_path / 'bad.pth')
+        expected = f'bad.pth: {name} holds NaN or inf'
+        assert expected in fails('test', VOC_FORMAT, tmp_path / 'bad.pth', *flags)
+        assert expected in fails('train', VOC_FORMAT, *flags, f'load_from={tmp_path / "bad.pth"}')
+
+
+def test_neurons_that_fire_otherwise_are_another_network(
+    fails: Fails, voc_folder: Path, tmp_path: Path
+) -> None:
+    path = save_checkpoint(tmp_path / 'fixed.pth', voc_folder)
+    content = torch.load(path, weights_only=True)
+    content['meta']['neurons'] = {'neck.extra_layers.0.0.act': dict(extremum='fixed')}
+    torch.save(content, path)
+    line = fails('test', VOC_FORMAT, path, *options(voc_folder))
+    assert "extremum='fixed' there, 'channel' here" in line and 'extra_layers.0.0.act' in line
+
+
 def test_checkpoint_of_other_classes(fails: Fails, voc_folder: Path, tmp_path: Path) -> None:
     other = save_checkpoint(tmp_path / 'other.pth', voc_folder, classes=('cat', 'dog', 'ring'))
     line = fails('test', VOC_FORMAT, other, *options(voc_folder))

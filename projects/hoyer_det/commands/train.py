@@ -55,9 +55,9 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         cfg.load_from = _newest(cfg.work_dir) if args.resume == 'auto' else args.resume
         if cfg.load_from is not None:
             check_checkpoint(cfg, cfg.load_from)
+    check_starting_weights(cfg)
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
-        check_starting_weights(cfg, getattr(runner.model, 'module', runner.model))
         if len(runner.train_loop.dataloader) == 0:
             images = len(runner.train_loop.dataloader.dataset)
             raise ValueError(

@@ -52,7 +52,7 @@ def check_checkpoint(cfg: Config, path: str) -> None:
         )
 
 
-def check_starting_weights(cfg: Config, model: nn.Module | None = None) -> None:
+def check_starting_weights(cfg: Config) -> None:
     """Make sure that the checkpoints a training starts from fit the model.
 
     MMEngine leaves weights of another shape at random and says so in the middle of its log. Weights may
@@ -62,17 +62,17 @@ def check_starting_weights(cfg: Config, model: nn.Module | None = None) -> None:
     Args:
         cfg: Completed config; its ``load_from``, unless it resumes, and every
             ``init_cfg=dict(type='Pretrained', ...)`` of the model are checked.
-        model: The config's model, where it was already built.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If one is no checkpoint, holds NaN or inf, has nothing for the model, or weights of
             another shape.
     """
-    model = _build(cfg) if model is None else model
-    starts = list(pretrained_modules(model))
-    if cfg.get('load_from') and not cfg.get('resume'):
-        starts.append((model, cfg.load_from, ''))
+    load_from = None if cfg.get('resume') else cfg.get('load_from')
+    if not load_from and "'Pretrained'" not in str(cfg.model):
+        return
+    model = _build(cfg)
+    starts = list(pretrained_modules(model)) + [(model, load_from, '')] * bool(load_from)
     for module, path, prefix in starts:
         weights = {
             name.removeprefix(prefix): tensor
