@@ -120,13 +120,20 @@ def analyze(
     }
     if not maps:  # the smallest maps say nothing about places
         with_maps = {name: found for name, found in with_maps.items() if min(found.shape) >= 4}
-    accuracy = validated_map(first.cfg, first.checkpoint, first.meta)
     if curves:
-        accuracy = f'{curves[names[0]][0.0]:.3f} ({metric} on {data}, evaluated here)'
+        accuracy = {
+            name: f'{curve[0.0]:.3f} ({metric} on {data}, evaluated here)'
+            for name, curve in curves.items()
+        }
+    else:
+        accuracy = {
+            name: validated_map(subject.cfg, subject.checkpoint, subject.meta)
+            for name, subject in subjects.items()
+        }
     facts = {
         'config': config,
         'checkpoint': f'{checkpoint} (SHA-256 {_sha256(checkpoint)})',
-        'mAP': accuracy,
+        'mAP': accuracy[names[0]],
         'parameters': f'{measured.parameters:,}',
         'data': f'{measured.images} of {sizes[0]} {data} images, evenly spread',
         'code': _code_version(),
@@ -138,6 +145,7 @@ def analyze(
         table,
         choose_maps(with_maps, maps),
         facts,
+        accuracy,
         command,
         metric,
         curves,

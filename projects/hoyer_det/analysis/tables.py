@@ -29,6 +29,7 @@ class Analysis:
         table: Energy of the single operations.
         maps: Layers whose spike maps are shown.
         facts: Where the numbers come from: config, checkpoint, mAP, data, date and so on, by name.
+        accuracy: mAP and where it comes from, by name of the model.
         command: Command that made the report.
         metric: Name of the metric under noise.
         noise: Metric by strength of the noise, by name of the model; empty where none was asked for.
@@ -40,6 +41,7 @@ class Analysis:
     table: EnergyTable
     maps: list[str]
     facts: dict[str, Any]
+    accuracy: dict[str, str]
     command: str
     metric: str = ''
     noise: dict[str, dict[float, float]] = field(default_factory=dict)
@@ -234,6 +236,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         command=analysis.command,
         models={
             name: dict(
+                accuracy=analysis.accuracy[name],
                 totals=totals(measured),
                 layers=layer_rows(measured, analysis.table),
                 neurons=neuron_rows(measured),
