@@ -2,6 +2,7 @@
 
 from mmengine.registry import MODELS
 
-from .spiking import HoyerSpike
+from .kernels import FastHoyerSpike, SpikeConv2d
 
-MODELS.register_module(module=HoyerSpike)
+MODELS.register_module('HoyerSpike', module=FastHoyerSpike)
+MODELS.register_module(module=SpikeConv2d)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..spiking import HoyerSpike, convolve
-from ..spiking.fused.switch import path_of_now
+from ..kernels import FastHoyerSpike, LeanMaxPool2d, norm_spike
+from ..spiking import HoyerSpike, spiking_layers
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='HoyerSpike')
@@ -40,73 +40,89 @@ def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
     act_cfg = dict(act_cfg)
     if 'inplace' in act_cfg:
         act_cfg['inplace'] = False  # a shortcut may read the same tensor
-    if act_cfg['type'] == 'HoyerSpike':
+    if is_spiking(act_cfg):
         act_cfg.setdefault('num_features', channels)
     return build_activation_layer(act_cfg)
 
 
+def is_spiking(act_cfg: dict[str, Any] | None) -> bool:
+    """Tell whether a config names the neuron."""
+    return act_cfg is not None and act_cfg['type'] in ('HoyerSpike', HoyerSpike, FastHoyerSpike)
+
+
+def spiking_conv_cfg(
+    conv_cfg: dict[str, Any] | None, act_cfg: dict[str, Any] | None, reads_spikes: bool = False
+) -> dict[str, Any] | None:
+    """Return the config of a convolution; by default, one that keeps the spikes it reads as bits.
+
+    Args:
+        conv_cfg: Config that was asked for, returned if there is one.
+        act_cfg: Config of the network's activations; without neurons there are no spikes.
+        reads_spikes: Whether the layer before sends 0 and 1 for certain.
+    """
+    if conv_cfg is not None or not is_spiking(act_cfg):
+        return conv_cfg
+    level = act_cfg.get('kernels', 'tested')
+    return dict(type='SpikeConv2d', reads_spikes=reads_spikes, kernels=level)
+
+
+def build_max_pool(act_cfg: dict[str, Any], *args: Any, **kwargs: Any) -> nn.MaxPool2d:
+    """Build max pooling: lean in a spiking network, PyTorch's own in a twin.
+
+    Args:
+        act_cfg: Config of the network's activations.
+        *args: As for ``nn.MaxPool2d``.
+        **kwargs: As for ``nn.MaxPool2d``.
+    """
+    if is_spiking(act_cfg):
+        return LeanMaxPool2d(*args, kernels=act_cfg.get('kernels', 'tested'), **kwargs)
+    return nn.MaxPool2d(*args, **kwargs)
+
+
 class SpikingConvModule(ConvModule):
-    """mmcv's ``ConvModule``, whose norm and neuron are computed in one in training."""
+    """mmcv's ``ConvModule``, whose norm and neuron are computed in one."""
 
     def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
         """Run convolution, norm and activation, unless the last two are switched off."""
-        if (
-            self.training
-            and activate
-            and norm
-            and self.with_norm
-            and not self.with_explicit_padding
-            and self.order == ('conv', 'norm', 'act')
-        ):
-            return norm_then_act(self.norm, self.activate, convolve(self.conv, x))
-        return super().forward(x, activate, norm)
+        plain = self.with_explicit_padding or self.order != ('conv', 'norm', 'act')
+        if plain or not (activate and norm and self.with_norm and self.with_activation):
+            return super().forward(x, activate, norm)
+        return norm_spike(self.norm, self.activate, self.conv(x))
 
 
-def prepare_conv_modules(module: nn.Module) -> None:
-    """Tell the neurons in mmcv's ``ConvModule`` layers their channels, and fuse them with their norms.
+def use_spiking_conv_modules(module: nn.Module) -> None:
+    """Put a :class:`SpikingConvModule` in the place of each ``ConvModule`` with a neuron.
 
-    ``ConvModule`` hands its activation no channels, and without them a copy of the model that is made
-    before the first batch (``EMAHook``) has no channel-wise extrema.
+    MMDetection builds these layers inside its own constructors. Parameters keep their names. The
+    neurons are told their channels, which ``ConvModule`` does not do, and without which a copy of the
+    model made before the first batch (``EMAHook``) has no channel-wise extrema.
 
     Args:
-        module: Module that holds ``ConvModule`` layers; they become :class:`SpikingConvModule`.
+        module: Module that holds ``ConvModule`` layers.
     """
-    for child in module.modules():
-        if isinstance(child, ConvModule) and isinstance(
-            getattr(child, 'activate', None), HoyerSpike
-        ):
-            child.activate.set_channels(child.out_channels)
-            # MMDetection builds these layers inside its own constructors; names and state are the same.
-            if type(child) is ConvModule:
-                child.__class__ = SpikingConvModule
-
-
-def norm_then_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
-    """Return ``act(norm(x))``, computed in one where the two are a batch norm and a neuron."""
-    if isinstance(act, HoyerSpike) and act.takes_norm(norm, x):
-        return act(x, norm)
-    return act(norm(x))
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            act = getattr(child, 'activate', None)
+            if type(child) is not ConvModule or not isinstance(act, HoyerSpike):
+                continue
+            act.set_channels(child.out_channels)
+            spiking = SpikingConvModule.__new__(SpikingConvModule)
+            spiking.__dict__.update(child.__dict__)
+            setattr(parent, name, spiking)
 
 
 class SpikingSequential(nn.Sequential):
-    """Layers in a row that train in less memory.
-
-    A norm and the neuron right behind it are computed in one, and convolutions unpack the spikes they
-    read few at a time.
-    """
+    """Layers in a row, of which a norm and the neuron right behind it are computed in one."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layers."""
-        layers = [*self, None]
-        index = 0
-        while index < len(self):
-            layer, behind = layers[index : index + 2]
-            if isinstance(behind, HoyerSpike):
-                x = norm_then_act(layer, behind, x)
-                index += 2
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            if layers and isinstance(layers[0], HoyerSpike):
+                x = norm_spike(layer, layers.pop(0), x)
             else:
-                x = convolve(layer, x)
-                index += 1
+                x = layer(x)
         return x
 
 
@@ -127,6 +143,7 @@ class SpikingConvBlock(SpikingSequential):
         conv_cfg: Config of the convolution, a plain ``Conv2d`` by default.
         norm_cfg: Config of the norm, batch norm by default; None for no norm.
         act_cfg: Config of the activation, ``HoyerSpike`` by default.
+        reads_spikes: Whether the layer before sends 0 and 1 for certain.
         bias_spread: Half width of the interval from which the biases of the norm start, uniformly,
             when the activation is a ``HoyerSpike``. At 0 all channels start by firing at the same
             quantile of their potential; spread, they start as detectors of different levels.
@@ -145,10 +162,11 @@ class SpikingConvBlock(SpikingSequential):
         norm_cfg: dict[str, Any] | None = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
         bias_spread: float = 0.0,
+        reads_spikes: bool = False,
     ) -> None:
         super().__init__()
         self.conv = build_conv_layer(
-            conv_cfg,
+            spiking_conv_cfg(conv_cfg, act_cfg, reads_spikes),
             in_channels,
             out_channels,
             kernel_size,
@@ -200,7 +218,7 @@ class SecondForward:
     """Context of the forward pass that gradient checkpointing runs again in the backward pass.
 
     No batch norm of the module moves its running statistics, which would count that batch twice, and
-    neurons take the path (fused or plain) of the first time. Outputs are the same inside and outside.
+    no neuron its running average. Outputs are the same inside and outside.
 
     Args:
         module: Module that runs again.
@@ -208,11 +226,10 @@ class SecondForward:
 
     def __init__(self, module: nn.Module) -> None:
         self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self._neurons = list(spiking_layers(module).values())
         self._kept: list[tuple[float | None, Tensor | None]] = []
-        self._path = path_of_now()
 
     def __enter__(self) -> None:
-        self._path.__enter__()
         # Not `track_running_stats`: the same tensors must be saved for the backward pass.
         self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
@@ -220,11 +237,14 @@ class SecondForward:
             # A copy instead of None, which SyncBN refuses.
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
+        for neuron in self._neurons:
+            neuron.tracking = False
 
     def __exit__(self, *error: object) -> None:
-        self._path.__exit__(*error)
         for norm, kept in zip(self._norms, self._kept, strict=True):
             norm.momentum, norm.num_batches_tracked = kept
+        for neuron in self._neurons:
+            neuron.tracking = True
 
 
 def checkpointed(module: nn.Module, x: Tensor) -> Tensor:

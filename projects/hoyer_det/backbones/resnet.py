@@ -9,20 +9,20 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..spiking import convolve, keeps_bits
+from ..kernels import norm_spike
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
     SpikingSequential,
     build_activation,
+    spiking_conv_cfg,
+    build_max_pool,
     check_indices,
     checkpointed,
     evaluate_norms,
     freeze,
-    norm_then_act,
     spread_biases,
 )
-from .pooling import build_max_pool
 
 Config = dict[str, Any]
 
@@ -59,6 +59,7 @@ class SpikingBasicBlock(nn.Module):
         act_cfg: Config,
     ) -> None:
         super().__init__()
+        conv_cfg = spiking_conv_cfg(conv_cfg, act_cfg, reads_spikes=True)
         self.act = build_activation(act_cfg, in_channels)
         self.conv = build_conv_layer(
             conv_cfg,
@@ -75,7 +76,7 @@ class SpikingBasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        return self.norm(convolve(self.conv, self.act(x))) + self.shortcut(x)
+        return self.norm(self.conv(self.act(x))) + self.shortcut(x)
 
 
 class SpikingBottleneck(nn.Module):
@@ -109,6 +110,7 @@ class SpikingBottleneck(nn.Module):
         act_cfg: Config,
     ) -> None:
         super().__init__()
+        conv_cfg = spiking_conv_cfg(conv_cfg, act_cfg, reads_spikes=True)
         first, second = (1, stride) if style == 'pytorch' else (stride, 1)
         out_channels = channels * self.expansion
         self.norm1 = build_norm_layer(norm_cfg, in_channels)[1]
@@ -133,9 +135,9 @@ class SpikingBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches."""
-        out = convolve(self.conv1, norm_then_act(self.norm1, self.act1, x))
-        out = convolve(self.conv2, norm_then_act(self.norm2, self.act2, out))
-        out = convolve(self.conv3, norm_then_act(self.norm3, self.act3, out))
+        out = self.conv1(norm_spike(self.norm1, self.act1, x))
+        out = self.conv2(norm_spike(self.norm2, self.act2, out))
+        out = self.conv3(norm_spike(self.norm3, self.act3, out))
         return out + self.shortcut(x)
 
 
@@ -156,6 +158,7 @@ def _shortcut(
         layers['pool'] = build_max_pool(act_cfg, stride, stride, ceil_mode=True)
     layers['norm'] = build_norm_layer(norm_cfg, in_channels)[1]
     layers['act'] = build_activation(act_cfg, in_channels)
+    conv_cfg = spiking_conv_cfg(conv_cfg, act_cfg, reads_spikes=True)
     layers['conv'] = build_conv_layer(conv_cfg, in_channels, out_channels, 1, bias=False)
     return SpikingSequential(layers)
 
@@ -317,7 +320,6 @@ class HoyerResNet(BaseModule):
         layers['act'] = build_activation(act_cfg, channels)
         return SpikingSequential(layers)
 
-    @keeps_bits
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         x = self.stem(x)
@@ -361,8 +363,9 @@ def _stem(
         widths = (in_channels, channels // 2, channels // 2, channels)
         for number in range(3):
             stride = 2 if number == 0 else 1
+            cfg = spiking_conv_cfg(conv_cfg, act_cfg, reads_spikes=True) if number else conv_cfg
             conv = build_conv_layer(
-                conv_cfg, *widths[number : number + 2], 3, stride=stride, padding=1, bias=False
+                cfg, *widths[number : number + 2], 3, stride=stride, padding=1, bias=False
             )
             layers[f'conv{number + 1}'] = conv
             if number < 2:

@@ -7,17 +7,16 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..spiking import keeps_bits
 from .blocks import (
     ACT_CFG,
     NORM_CFG,
     SpikingConvBlock,
+    build_max_pool,
     check_indices,
     checkpointed,
     evaluate_norms,
     freeze,
 )
-from .pooling import build_max_pool
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -123,6 +122,7 @@ class HoyerVGG(BaseModule):
                     3,
                     padding=1,
                     pool=pool if conv == convs - 1 else None,
+                    reads_spikes=index + conv > 0,
                     **cfgs,
                 )
                 for conv in range(convs)
@@ -131,8 +131,10 @@ class HoyerVGG(BaseModule):
             in_channels = channels[index]
         if ssd_tail and self.out_indices[-1] == 5:
             channels.append(round(_TAIL_CHANNELS * width))
-            fc6 = SpikingConvBlock(in_channels, channels[5], 3, padding=6, dilation=6, **cfgs)
-            fc7 = SpikingConvBlock(channels[5], channels[5], 1, **cfgs)
+            fc6 = SpikingConvBlock(
+                in_channels, channels[5], 3, padding=6, dilation=6, reads_spikes=True, **cfgs
+            )
+            fc7 = SpikingConvBlock(channels[5], channels[5], 1, reads_spikes=True, **cfgs)
             self.stages.append(nn.Sequential(fc6, fc7))
         if ssd_tail:
             self.pool4 = build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
@@ -147,7 +149,6 @@ class HoyerVGG(BaseModule):
             return build_max_pool(act_cfg, 3, stride=1, padding=1)
         return build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
 
-    @keeps_bits
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
         outs = []

@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..backbones.blocks import prepare_conv_modules
+from ..backbones.blocks import use_spiking_conv_modules
 from .conversion import Activation, check_act_cfg, convert_activations
 
 
@@ -74,7 +74,7 @@ def SpikingDetector(
                 'can be converted; leave it out of parts' + _left(entries)
             )
         report += entries
-        prepare_conv_modules(module)
+        use_spiking_conv_modules(module)
     if not any(entry.spiking for entry in report):
         raise ValueError(
             f'SpikingDetector: {type(model).__name__} holds no activation that can be converted'

@@ -5,8 +5,7 @@ from typing import Any
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.registry import MODELS
 
-from ..backbones.blocks import ACT_CFG, prepare_conv_modules, spread_biases
-from ..spiking import keeps_bits
+from ..backbones.blocks import ACT_CFG, spiking_conv_cfg, spread_biases, use_spiking_conv_modules
 
 
 @MODELS.register_module()
@@ -21,6 +20,7 @@ class HoyerYOLOV3Head(YOLOV3Head):
         act_cfg: Config of the activations.
         bias_spread: Half width of the interval of the norms' first biases, see
             :class:`hoyer_det.backbones.blocks.SpikingConvBlock`.
+        conv_cfg: Config of the convolutions.
         **kwargs: As for ``YOLOV3Head``.
     """
 
@@ -29,15 +29,15 @@ class HoyerYOLOV3Head(YOLOV3Head):
         *args: Any,
         act_cfg: dict[str, Any] = ACT_CFG,
         bias_spread: float = 0.0,
+        conv_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, act_cfg=act_cfg, **kwargs)
+        conv_cfg = spiking_conv_cfg(conv_cfg, act_cfg)
+        super().__init__(*args, act_cfg=act_cfg, conv_cfg=conv_cfg, **kwargs)
         self.bias_spread = bias_spread
-        prepare_conv_modules(self)
+        use_spiking_conv_modules(self)
 
     def init_weights(self) -> None:
         """Initialise as YOLOv3 does, then spread the norms' biases."""
         super().init_weights()
         spread_biases(self, self.bias_spread)
-
-    forward = keeps_bits(YOLOV3Head.forward)

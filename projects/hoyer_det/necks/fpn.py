@@ -8,8 +8,7 @@ from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
 from torch import nn
 
-from ..backbones.blocks import ACT_CFG, NORM_CFG, build_activation, spread_biases
-from ..spiking import keeps_bits
+from ..backbones.blocks import ACT_CFG, NORM_CFG, build_activation, spiking_conv_cfg, spread_biases
 
 
 @MODELS.register_module()
@@ -76,7 +75,7 @@ class HoyerFPN(FPN):
             add_extra_convs=add_extra_convs,
             relu_before_extra_convs=relu_before_extra_convs,
             no_norm_on_lateral=no_norm_on_lateral,
-            conv_cfg=conv_cfg,
+            conv_cfg=spiking_conv_cfg(conv_cfg, act_cfg),
             norm_cfg=norm_cfg,
             act_cfg=None,
             upsample_cfg=upsample_cfg,
@@ -92,8 +91,6 @@ class HoyerFPN(FPN):
             layers['act'] = build_activation(act_cfg, out_channels)
             self.fpn_convs[index] = nn.Sequential(layers)
         spread_biases(self, bias_spread)
-
-    forward = keeps_bits(FPN.forward)
 
 
 def _check_levels(

@@ -8,7 +8,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
-from ..spiking import keeps_bits
 
 
 @MODELS.register_module()
@@ -74,12 +73,17 @@ class HoyerSSDNeck(BaseModule):
                 nn.Sequential(
                     SpikingConvBlock(out_channels[given + level - 1], channels // 2, 1, **cfgs),
                     SpikingConvBlock(
-                        channels // 2, channels, kernel, stride=stride, padding=padding, **cfgs
+                        channels // 2,
+                        channels,
+                        kernel,
+                        stride=stride,
+                        padding=padding,
+                        reads_spikes=True,
+                        **cfgs,
                     ),
                 )
             )
 
-    @keeps_bits
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the given levels followed by the extra ones."""
         outs = list(inputs)

@@ -6,8 +6,13 @@ from typing import Any
 from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
 
-from ..backbones.blocks import ACT_CFG, NORM_CFG, prepare_conv_modules, spread_biases
-from ..spiking import keeps_bits
+from ..backbones.blocks import (
+    ACT_CFG,
+    NORM_CFG,
+    spiking_conv_cfg,
+    spread_biases,
+    use_spiking_conv_modules,
+)
 
 
 @MODELS.register_module()
@@ -54,13 +59,13 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
             num_scales,
             list(in_channels),
             list(out_channels),
-            conv_cfg=conv_cfg,
+            conv_cfg=spiking_conv_cfg(conv_cfg, act_cfg),
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
             init_cfg=init_cfg,
         )
         self.bias_spread = bias_spread
-        prepare_conv_modules(self)
+        use_spiking_conv_modules(self)
 
     def init_weights(self) -> None:
         """Initialise the convolutions, then spread the norms' biases unless a checkpoint set them."""
@@ -70,5 +75,3 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         # After the layers, because `ConvModule` sets the biases of its norm to 0.
         if not keep:
             spread_biases(self, self.bias_spread)
-
-    forward = keeps_bits(YOLOV3Neck.forward)

@@ -6,11 +6,6 @@ from torch import Tensor
 Dims = int | tuple[int, ...] | None
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which sums over a tensor of ``dtype`` are kept: never less than float32."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def absolute_sums(x: Tensor, dim: Dims = None) -> tuple[Tensor, Tensor]:
     """Sum ``|x|`` and ``x**2`` over ``dim``, in at least float32.
 
@@ -21,8 +16,7 @@ def absolute_sums(x: Tensor, dim: Dims = None) -> tuple[Tensor, Tensor]:
     Returns:
         The two sums, of the shape of ``x`` without ``dim``.
     """
-    dtype = accumulation_dtype(x.dtype)
-    x = x.to(dtype)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x.abs().sum(dim), x.square().sum(dim)
 
 
@@ -39,10 +33,17 @@ def hoyer_square(x: Tensor, dim: Dims = None) -> Tensor:
 
     Returns:
         ``H``, at least float32, of the shape of ``x`` without ``dim``; 0 where ``x`` is all zero.
+
+    Example:
+        >>> hoyer_square(torch.tensor([3.0, -4.0, 0.0]))  # 7 ** 2 / 25
+        tensor(1.9600)
     """
-    first, second = absolute_sums(x, dim)
-    empty = second == 0
-    return first.square() / second.masked_fill(empty, 1.0)
+    return square_of_sums(*absolute_sums(x, dim))
+
+
+def square_of_sums(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Hoyer square of a tensor with the given :func:`absolute_sums`."""
+    return first.square() / second.masked_fill(second == 0, 1.0)
 
 
 def hoyer_extremum(x: Tensor, dim: Dims = None) -> Tensor:
@@ -59,7 +60,10 @@ def hoyer_extremum(x: Tensor, dim: Dims = None) -> Tensor:
     Returns:
         ``E``, at least float32, of the shape of ``x`` without ``dim``. Where ``x`` is all zero there
         is no extremum and 1, the largest value that a clipped potential can have, is returned.
+
+    Example:
+        >>> hoyer_extremum(torch.tensor([0.5, 1.0, 0.0]))  # 1.25 / 1.5
+        tensor(0.8333)
     """
     first, second = absolute_sums(x, dim)
-    empty = second == 0
-    return torch.where(empty, 1.0, second / first.masked_fill(empty, 1.0))
+    return torch.where(second == 0, 1.0, second / first.masked_fill(second == 0, 1.0))

@@ -27,13 +27,13 @@ enum { LAYER, CHANNEL, FIXED };
 typedef struct {
     wide A, C, B;
     int threads, has_norm, extremum, exclude;
-    float eps, norm_momentum, scale, momentum, window, height;
+    float eps, scale, window, height;
 } Layer;
 
-/* What forward leaves for backward: five rows of C. */
-enum { ALPHA, BETA, MEAN, INVERSE, LEVEL };
-/* And for the whole layer. */
-enum { FIRST, SECOND, SQUARE, ODD };
+/* Statistics: rows of C entries, VAR without bias, VALID 1 where a channel or layer has an extremum. */
+enum { ALPHA, BETA, MEAN, INVERSE, LEVEL, VAR, EXTREMUM, VALID, ROWS_KEPT };
+/* And behind them those of the whole layer. */
+enum { FIRST, SECOND, SQUARE, NONFINITE };
 /* Sums of a channel's clipped potentials, and of those below the clip; infs among them. */
 enum { F, S, F_BELOW, S_BELOW, INFS, SUMS };
 
@@ -101,9 +101,9 @@ static void place_moments(const Layer *l, const float *x, wide a0, wide a1, Mome
     }
 }
 
-/* Turns moments into what the norm does, and lets its running averages follow. */
+/* Turns moments into what the norm does. */
 static void set_norm(const Layer *l, wide c, Moments m, const float *weight, const float *bias,
-                     float *running_mean, float *running_var, float *kept) {
+                     float *kept) {
     const wide C = l->C;
     const float mean = (float)m.mean, var = (float)(m.m2 / m.count);
     const float inverse = 1 / sqrtf(var + l->eps), alpha = weight[c] * inverse;
@@ -111,8 +111,7 @@ static void set_norm(const Layer *l, wide c, Moments m, const float *weight, con
     kept[BETA * C + c] = bias[c] - mean * alpha;
     kept[MEAN * C + c] = mean;
     kept[INVERSE * C + c] = inverse;
-    running_mean[c] += l->norm_momentum * (mean - running_mean[c]);
-    running_var[c] += l->norm_momentum * ((float)(m.m2 / (m.count - 1)) - running_var[c]);
+    kept[VAR * C + c] = (float)(m.m2 / (m.count - 1));
 }
 
 static void set_no_norm(const Layer *l, float *kept) {
@@ -170,9 +169,9 @@ static void place_sums(const Layer *l, const float *x, wide a0, wide a1, float c
     }
 }
 
-/* Extremum, its running average and the firing level: `_extremum` and `_track` of neuron.py. */
-static void set_levels(const Layer *l, const double *sums, float clip, float *running_extremum,
-                       float *running_weight, float *kept, float *report) {
+/* Extremum and firing level: `hoyer_spike` of spiking/neuron.py. */
+static void set_levels(const Layer *l, const double *sums, float clip, float *kept) {
+    float *report = kept + ROWS_KEPT * l->C;
     double total[SUMS] = {0};
     for (wide c = 0; c < l->C; c++)
         for (int k = 0; k < SUMS; k++) total[k] += sums[c * SUMS + k];
@@ -182,23 +181,20 @@ static void set_levels(const Layer *l, const double *sums, float clip, float *ru
             continue;
         }
         const double *of = l->extremum == CHANNEL ? sums + c * SUMS : total;
-        const int exclude = l->exclude && l->extremum != FIXED;
-        const float first = (float)of[exclude ? F_BELOW : F];
-        const float second = (float)of[exclude ? S_BELOW : S];
+        const float first = (float)of[l->exclude ? F_BELOW : F];
+        const float second = (float)of[l->exclude ? S_BELOW : S];
         /* Not where either is NaN. */
         const int valid = second > 0 && second <= FLT_MAX && clip <= FLT_MAX;
         const float extremum = valid && l->extremum != FIXED ? second / (first * clip) : 1;
-        if (valid) {
-            running_extremum[c] += l->momentum * (extremum - running_extremum[c]);
-            running_weight[c] += l->momentum * (1 - running_weight[c]);
-        }
+        kept[EXTREMUM * l->C + c] = extremum;
+        kept[VALID * l->C + c] = (float)valid;
         kept[LEVEL * l->C + c] = l->scale * clip * extremum;
     }
     const float first = (float)total[F], second = (float)total[S];
     report[FIRST] = first;
     report[SECOND] = second;
     report[SQUARE] = first * first / (second == 0 ? 1 : second);
-    report[ODD] = total[INFS] > 0 || !(fabs(total[F]) <= DBL_MAX) ? 1 : 0;
+    report[NONFINITE] = total[INFS] > 0 || !(fabs(total[F]) <= DBL_MAX) ? 1 : 0;
 }
 
 static void write_spikes(const Layer *l, const float *x, const float *kept, float *spikes) {
@@ -226,11 +222,9 @@ static void write_spikes(const Layer *l, const float *x, const float *kept, floa
 
 /* ---- Forward ------------------------------------------------------------------------------------- */
 
-/* scratch: 8 * C entries for each thread. */
+/* kept: room for ROWS_KEPT * C + 4 entries; scratch: 8 * C entries for each thread. */
 void forward(const Layer *l, const float *x, const float *weight, const float *bias,
-             float *running_mean, float *running_var, const float *threshold,
-             float *running_extremum, float *running_weight, float *kept, float *report,
-             float *spikes, double *scratch) {
+             const float *threshold, float *kept, float *spikes, double *scratch) {
     const wide C = l->C, B = l->B;
     const int T = l->threads;
     const float clip = fabsf(*threshold);
@@ -240,8 +234,7 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
 #pragma omp parallel for num_threads(T) schedule(static)
         for (wide c = 0; c < C; c++) {
             if (l->has_norm)
-                set_norm(l, c, channel_moments(l, x, c), weight, bias, running_mean, running_var,
-                         kept);
+                set_norm(l, c, channel_moments(l, x, c), weight, bias, kept);
             channel_sums(l, x, c, clip, kept, scratch + c * SUMS);
         }
     } else {
@@ -258,7 +251,7 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
                     const Moments *part = (Moments *)(scratch + s * 8 * C) + c;
                     join(&m, part->count, part->mean, part->m2);
                 }
-                set_norm(l, c, m, weight, bias, running_mean, running_var, kept);
+                set_norm(l, c, m, weight, bias, kept);
             }
         }
 #pragma omp parallel for num_threads(T) schedule(static)
@@ -269,18 +262,19 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
         for (int s = 1; s < T; s++)
             for (wide i = 0; i < SUMS * C; i++) scratch[i] += scratch[s * 8 * C + i];
     }
-    set_levels(l, scratch, clip, running_extremum, running_weight, kept, report);
+    set_levels(l, scratch, clip, kept);
 
     write_spikes(l, x, kept, spikes);
 }
 
-/* The same in evaluation, at given levels, one for each channel. kept: room for 5 * C entries. */
+/* The same in evaluation, at given levels, one for the layer or one for each channel; kept: room for
+ * 5 * C entries. */
 void fire(const Layer *l, const float *x, const float *weight, const float *bias, const float *mean,
           const float *var, const float *level, float *kept, float *spikes) {
     const wide C = l->C;
     set_no_norm(l, kept);
     for (wide c = 0; c < C; c++) {
-        kept[LEVEL * C + c] = level[c];
+        kept[LEVEL * C + c] = level[l->extremum == CHANNEL ? c : 0];
         if (!l->has_norm) continue;
         kept[ALPHA * C + c] = weight[c] / sqrtf(var[c] + l->eps);
         kept[BETA * C + c] = bias[c] - mean[c] * kept[ALPHA * C + c];
@@ -300,12 +294,13 @@ void fire(const Layer *l, const float *x, const float *weight, const float *bias
  * 3 * C entries for each thread, the last third of which is room for floats. */
 void backward(const Layer *l, const float *grad, const float *grad_square, const float *x,
               const float *weight, const float *bias, const float *threshold, const float *kept,
-              const float *report, float *out, float *grad_weight, float *grad_bias,
-              float *grad_threshold, double *scratch) {
+              float *out, float *grad_weight, float *grad_bias, float *grad_threshold,
+              double *scratch) {
     const wide A = l->A, C = l->C, B = l->B;
     const int T = l->threads, norm = l->has_norm;
     const float clip = fabsf(*threshold);
-    const float window = l->window * clip, height = grad ? l->height / clip : 0;
+    const float window = l->window * clip, height = grad && clip > 0 ? l->height / clip : 0;
+    const float *report = kept + ROWS_KEPT * l->C;
     const float *alpha = kept + ALPHA * C, *beta = kept + BETA * C, *mean = kept + MEAN * C;
     const float *inverse = kept + INVERSE * C;
     float slope = 0, offset = 0;
@@ -405,20 +400,29 @@ void backward(const Layer *l, const float *grad, const float *grad_square, const
             along += product;
         }
     }
-    *grad_threshold = (float)(-along / *threshold);
+    *grad_threshold = clip > 0 ? (float)(-along / *threshold) : 0;
 }
 
 /* ---- Spikes as bits ------------------------------------------------------------------------------ */
 
-/* bits[i]: eight entries, the first as the highest; 1 where an entry is not 0. */
-void pack(const uint32_t *entries, uint8_t *bits, wide count, int threads) {
+#define ONE 0x3f800000u /* 1.0f */
+
+/* bits[i]: eight entries, the first as the highest. Returns 0 if an entry is neither 0 nor 1. */
+int pack(const uint32_t *entries, uint8_t *bits, wide count, int threads) {
     const wide whole = count / 8;
-#pragma omp parallel for num_threads(threads) schedule(static)
+    int other = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(| : other)
     for (wide start = 0; start < whole; start += 512) {
+        if (other) continue; /* of this thread */
         uint8_t flags[8 * 512];
         const wide bytes = MIN(512, whole - start);
         const uint32_t *from = entries + 8 * start;
-        for (wide i = 0; i < 8 * bytes; i++) flags[i] = from[i] != 0;
+        uint32_t bad = 0;
+        for (wide i = 0; i < 8 * bytes; i++) {
+            flags[i] = from[i] == ONE;
+            bad |= (from[i] != 0) & (from[i] != ONE);
+        }
+        if (bad) other = 1;
         for (wide i = 0; i < bytes; i++) {
             uint64_t eight;
             memcpy(&eight, flags + 8 * i, 8);
@@ -428,9 +432,12 @@ void pack(const uint32_t *entries, uint8_t *bits, wide count, int threads) {
     }
     if (count % 8) {
         bits[whole] = 0;
-        for (wide i = 8 * whole; i < count; i++)
-            bits[whole] |= (uint8_t)((entries[i] != 0) << (7 - i % 8));
+        for (wide i = 8 * whole; i < count; i++) {
+            bits[whole] |= (uint8_t)((entries[i] == ONE) << (7 - i % 8));
+            if (entries[i] != 0 && entries[i] != ONE) other = 1;
+        }
     }
+    return !other;
 }
 
 /* The reverse: 8 * bytes entries of 0 and 1. */

@@ -1,7 +1,7 @@
 """Compiles ``cpu.c`` when it is first needed, once for a machine, and loads it.
 
 The C code knows nothing of Python or PyTorch, so the compiler of the system (``$CC`` or ``cc``) is all it
-takes. Without one, neurons run by plain tensor operations.
+takes. Without one, neurons run by PyTorch's own operations.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ _FLAGS = [
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled passes, None with a warning where there are none."""
+    """Return the compiled kernels, None with a warning where there are none."""
     compiler = shlex.split(os.environ.get('CC') or 'cc')  # may have arguments
     if shutil.which(compiler[0]) is None:
         return _without(f'there is no C compiler ({compiler[0]})')
@@ -51,8 +51,8 @@ def library() -> ctypes.CDLL | None:
 
 def _without(reason: str) -> None:
     warnings.warn(
-        f'neurons run by plain tensor operations, slower and in more memory: {reason}. Install a C '
-        'compiler such as gcc, or set HOYER_DET_FUSED=0 to leave it at that',
+        f"neurons run by PyTorch's own operations, slower and in more memory: {reason}. Install a C "
+        "compiler such as gcc, or set kernels='plain' in act_cfg to leave it at that",
         stacklevel=2,
     )
 

@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .cpu import opaque
 from .layout import Pair, pooled_size
 
 # Entries of a window from which on unrolled loops get long.
@@ -100,11 +99,10 @@ def _launch(
         )  # fmt: skip
 
 
-@opaque
 def max_pool(
     x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
 ) -> tuple[Tensor, Tensor]:
-    """Pool as :func:`hoyer_det.spiking.fused.cpu.max_pool`, and ``channels_last`` as well.
+    """Pool as :func:`hoyer_det.kernels.cpu.max_pool`, and ``channels_last`` as well.
 
     The window has at most ``LARGEST`` entries.
     """
@@ -118,7 +116,6 @@ def max_pool(
     return out, places
 
 
-@opaque
 def max_pool_backward(
     grad: Tensor,
     places: Tensor,
@@ -128,7 +125,7 @@ def max_pool_backward(
     padding: Pair,
     ceil_mode: bool,
 ) -> Tensor:
-    """Fill ``out`` as :func:`hoyer_det.spiking.fused.cpu.max_pool_backward`."""
+    """Fill ``out`` as :func:`hoyer_det.kernels.cpu.max_pool_backward`."""
     last = not out.is_contiguous()
     if grad.stride() != places.stride():
         grad = torch.empty_like(places, dtype=grad.dtype).copy_(grad)

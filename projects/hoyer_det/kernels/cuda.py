@@ -1,4 +1,4 @@
-"""The passes over a layer's tensors on CUDA, as Triton kernels; functions as in ``cpu``.
+"""Norm and neuron and bits on CUDA, as Triton kernels; functions as in ``cpu``.
 
 A tensor (A, C, B) without gaps is C matrices (A, B), one for each channel, or for ``channels_last``, where
 B is 1, one matrix (A, C) whose columns are channels. A matrix is gone through in tiles: a program has a
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
-from .cpu import opaque
+from .cpu import statistics_of as statistics_of
 from .layout import as_blocks
 
 if TYPE_CHECKING:
-    from ..neuron import HoyerSpike
+    from .neuron import Settings
 
 _TILE = 2048
 # Programs that a sum is shared out to, if it is large enough: some more than run at a time.
@@ -28,9 +28,13 @@ _PROGRAMS = 2048
 # Channels or bytes that a program handles at a time where there are no tiles.
 _BLOCK = 512
 
-# Rows of what forward keeps: of C entries each (BETA is the norm's bias), and of single numbers.
-_ALPHA, _BETA, _MEAN, _INVERSE, _LEVEL = (tl.constexpr(i) for i in range(5))
-_FIRST, _SECOND, _SQUARE, _ODD = (tl.constexpr(i) for i in range(4))
+# Rows of the statistics, of C entries each (BETA is the norm's bias), and single numbers behind them:
+# the layout of cpu.c.
+_ALPHA, _BETA, _MEAN, _INVERSE, _LEVEL, _VAR, _EXTREMUM, _VALID = (
+    tl.constexpr(i) for i in range(8)
+)
+_ROWS = 8
+_FIRST, _SECOND, _SQUARE, _NONFINITE = (tl.constexpr(i) for i in range(4))
 
 # A size that is 1 or a multiple of 16 would be compiled into a kernel of its own.
 _SIZES = ['rows', 'units', 'channels', 'steps', 'share']
@@ -129,12 +133,12 @@ def _moments_kernel(
 
 @triton.jit(do_not_specialize=_SIZES)
 def _sums_kernel(
-    x_ptr, moments_ptr, weight_ptr, bias_ptr, running_mean_ptr, running_var_ptr, batches_ptr,
-    threshold_ptr, kept_ptr, sums_ptr, rows, channels, units, steps, share, eps, momentum, count,
+    x_ptr, moments_ptr, weight_ptr, bias_ptr, threshold_ptr, kept_ptr, sums_ptr, rows, channels,
+    units, steps, share, eps, count,
     EXCLUDE: tl.constexpr, UNIT: tl.constexpr, LAST: tl.constexpr,
     TILE_R: tl.constexpr, TILE_C: tl.constexpr,
 ):  # fmt: skip
-    """Sum the clipped potentials; set up what the norm does, and move its running averages."""
+    """Sum the clipped potentials; set up what the norm does."""
     HAS_NORM: tl.constexpr = weight_ptr is not None
     columns = units * UNIT
     channels = columns if LAST else channels
@@ -156,13 +160,8 @@ def _sums_kernel(
             tl.store(kept_ptr + _BETA * channels + channel, beta, mask=known)
             tl.store(kept_ptr + _MEAN * channels + channel, mean, mask=known)
             tl.store(kept_ptr + _INVERSE * channels + channel, inverse, mask=known)
-            old = tl.load(running_mean_ptr + channel, mask=known, other=0.0)
-            tl.store(running_mean_ptr + channel, old + momentum * (mean - old), mask=known)
-            old = tl.load(running_var_ptr + channel, mask=known, other=0.0)
-            new = old + momentum * ((squares / (count - 1)).to(tl.float32) - old)
-            tl.store(running_var_ptr + channel, new, mask=known)
-            if tile == 0:
-                tl.store(batches_ptr, tl.load(batches_ptr) + 1)
+            unbiased = (squares / (count - 1)).to(tl.float32)
+            tl.store(kept_ptr + _VAR * channels + channel, unbiased, mask=known)
 
     clip = tl.abs(tl.load(threshold_ptr))
     first = tl.zeros([TILE_R, TILE_C], tl.float32)
@@ -194,26 +193,20 @@ def _sums_kernel(
 
 
 @triton.jit
-def _level(
-    first, second, clip, scale, momentum, extremum_ptr, weight_ptr, known, FIXED: tl.constexpr
-):
-    """Return the firing level that follows from sums, and move the running average."""
+def _level(first, second, clip, scale, to, channels, known, FIXED: tl.constexpr):
+    """Return the firing level that follows from sums; store the extremum and whether there is one."""
     first, second = first.to(tl.float32), second.to(tl.float32)
     second = second + 0.0 * clip  # NaN where the threshold is
     valid = (second > 0.0) & (second < float('inf'))  # not if it is NaN
     extremum = tl.where(valid, 1.0 if FIXED else second / (first * clip), 1.0)
-    move = known & valid
-    old = tl.load(extremum_ptr, mask=move, other=0.0)
-    tl.store(extremum_ptr, old + momentum * (extremum - old), mask=move)
-    old = tl.load(weight_ptr, mask=move, other=0.0)
-    tl.store(weight_ptr, old + momentum * (1.0 - old), mask=move)
+    tl.store(to + _EXTREMUM * channels, extremum, mask=known)
+    tl.store(to + _VALID * channels, tl.where(valid, 1.0, 0.0), mask=known)
     return scale * clip * extremum
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _levels_kernel(
-    sums_ptr, threshold_ptr, extremum_ptr, weight_ptr, kept_ptr, report_ptr, square_ptr, channels,
-    scale, momentum, PER_CHANNEL: tl.constexpr, FIXED: tl.constexpr, EXCLUDE: tl.constexpr,
+    sums_ptr, threshold_ptr, kept_ptr, report_ptr, channels, scale, PER_CHANNEL: tl.constexpr, FIXED: tl.constexpr, EXCLUDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Turn the sums into firing levels and the report, in a single program."""
@@ -238,13 +231,12 @@ def _levels_kernel(
     tl.store(report_ptr + _FIRST, total_first)
     tl.store(report_ptr + _SECOND, total_second)
     tl.store(report_ptr + _SQUARE, square)
-    tl.store(report_ptr + _ODD, tl.where(tl.sum(odd) != 0.0, 1.0, 0.0))
-    tl.store(square_ptr, square)
+    tl.store(report_ptr + _NONFINITE, tl.where(tl.sum(odd) != 0.0, 1.0, 0.0))
 
     if not PER_CHANNEL:
         level = _level(
-            tl.sum(counted_first), tl.sum(counted_second), clip, scale, momentum,
-            extremum_ptr, weight_ptr, channels > 0, FIXED,
+            tl.sum(counted_first), tl.sum(counted_second), clip, scale, kept_ptr, channels,
+            channels > 0, FIXED,
         )  # fmt: skip
     for start in range(0, channels, BLOCK):
         c = start + tl.arange(0, BLOCK)
@@ -253,7 +245,7 @@ def _levels_kernel(
             level = _level(
                 tl.load(counted_ptr + c, mask=known, other=0.0),
                 tl.load(counted_ptr + channels + c, mask=known, other=0.0),
-                clip, scale, momentum, extremum_ptr + c, weight_ptr + c, known, FIXED,
+                clip, scale, kept_ptr + c, channels, known, FIXED,
             )  # fmt: skip
         tl.store(kept_ptr + _LEVEL * channels + c, level, mask=known)
 
@@ -287,7 +279,7 @@ def _shape(threshold_ptr, report_ptr, square_ptr, window, height):
         ratio = tl.load(report_ptr + _FIRST) / tl.where(second == 0.0, 1.0, second)
         offset = tl.where(second == 0.0, 0.0, 2.0 * ratio * tl.load(square_ptr))
         slope = -offset * ratio
-    return clip, window * clip, height / clip, slope, offset
+    return clip, window * clip, tl.where(clip > 0.0, height / clip, 0.0), slope, offset
 
 
 @triton.jit
@@ -359,7 +351,8 @@ def _parameters_kernel(
             product += total * tl.load(bias_ptr + c, mask=known, other=0.0)
         along += product
     # Spikes and Hoyer square depend on u and v through u / |v| alone, so u du + v dv = 0.
-    grad = -tl.sum(along) / tl.load(threshold_ptr)
+    threshold = tl.load(threshold_ptr)
+    grad = tl.where(threshold == 0.0, 0.0, -tl.sum(along) / threshold)
     tl.store(grad_threshold_ptr, grad.to(tl.float32))
 
 
@@ -430,7 +423,7 @@ class _Tiles:
     """
 
     def __init__(self, x: Tensor) -> None:
-        outer, channels, inner = as_blocks(x).shape
+        outer, channels, inner = as_blocks(x)
         last = inner == 1
         columns = channels if last else inner
 
@@ -463,70 +456,62 @@ def _unit(x: Tensor, count: int) -> int:
     return 1 if count % unit else unit
 
 
-@opaque
 def forward(
-    x: Tensor, layer: 'HoyerSpike', norm: nn.BatchNorm2d | None, track: bool
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Run norm and neuron in training: :func:`hoyer_det.spiking.fused.cpu.forward`.
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, threshold: Tensor, settings: 'Settings'
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run norm and neuron in training: :func:`hoyer_det.kernels.cpu.forward`.
 
     ``x`` may be in half precision, too.
     """
-    tiles = _Tiles(x)
-    exclude = layer.saturated == 'exclude' and layer.extremum != 'fixed'
+    tiles, exclude = _Tiles(x), settings.exclude
     spikes = torch.empty_like(x)
-    kept = x.new_empty(5 * tiles.channels, dtype=torch.float32)
-    report, square = kept.new_empty(4), kept.new_empty(())
+    statistics = x.new_empty(_ROWS * tiles.channels + 4, dtype=torch.float32)
+    numbers = statistics[-4:]
     sums = tiles.empty_sums(5 if exclude else 3, x.device)
-    of_norm, numbers = (None,) * 6, (0.0, 0.0, 0.0)
+    moments = None
     # Kernels run on the current device. Numbers are floats, as integers may be compiled in.
     with torch.cuda.device_of(x):
-        if norm is not None:
+        if weight is not None:
             moments = tiles.empty_sums(2, x.device)
             _moments_kernel[(tiles.tiles * tiles.parts,)](
                 x, moments, *tiles.sizes, tiles.steps, tiles.share, **tiles.options
             )
-            of_norm = (
-                *(moments.sum(1), norm.weight, norm.bias),
-                *(norm.running_mean, norm.running_var, norm.num_batches_tracked),
-            )
-            numbers = float(norm.eps), float(norm.momentum), float(tiles.count)
+            moments = moments.sum(1)
         _sums_kernel[(tiles.tiles * tiles.parts,)](
-            x, *of_norm, layer.threshold, kept, sums, *tiles.sizes, tiles.steps, tiles.share,
-            *numbers, EXCLUDE=exclude, **tiles.options,
+            x, moments, weight, bias, threshold, statistics, sums, *tiles.sizes, tiles.steps,
+            tiles.share, float(settings.eps), float(tiles.count), EXCLUDE=exclude, **tiles.options,
         )  # fmt: skip
         _levels_kernel[(1,)](
-            sums.sum(1), layer.threshold, layer.running_extremum, layer.running_weight,
-            kept, report, square, tiles.channels, float(layer.extremum_scale),
-            float(layer.momentum if track else 0.0), PER_CHANNEL=layer.extremum == 'channel',
-            FIXED=layer.extremum == 'fixed', EXCLUDE=exclude, BLOCK=_BLOCK,
+            sums.sum(1), threshold, statistics, numbers, tiles.channels, float(settings.scale),
+            PER_CHANNEL=settings.extremum == 'channel', FIXED=settings.extremum == 'fixed',
+            EXCLUDE=exclude, BLOCK=_BLOCK,
         )  # fmt: skip
         _fire_kernel[(tiles.tiles * tiles.steps,)](
-            x, kept, spikes, *tiles.sizes, HAS_NORM=norm is not None, **tiles.options
+            x, statistics, spikes, *tiles.sizes, HAS_NORM=weight is not None, **tiles.options
         )
-    return spikes, square, report[_ODD.value], (kept, report)
+    square, nonfinite = numbers[_SQUARE.value].clone(), numbers[_NONFINITE.value].clone()
+    return spikes, square, statistics, nonfinite
 
 
-@opaque
-def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
-    """Run norm and neuron in evaluation: :func:`hoyer_det.spiking.fused.cpu.fire`.
+def fire(x: Tensor, level: Tensor, norm: tuple[Tensor, ...], eps: float) -> Tensor:
+    """Run norm and neuron in evaluation: :func:`hoyer_det.kernels.cpu.fire`.
 
     ``x`` may be in half precision, too.
     """
     tiles = _Tiles(x)
     kept = level.new_empty(5, tiles.channels)
     kept[_LEVEL.value] = level
-    if norm is not None:
-        torch.mul(norm.weight, torch.rsqrt(norm.running_var + norm.eps), out=kept[_ALPHA.value])
-        kept[_BETA.value], kept[_MEAN.value] = norm.bias, norm.running_mean
+    if norm:
+        weight, kept[_BETA.value], kept[_MEAN.value], var = norm
+        torch.mul(weight, torch.rsqrt(var + eps), out=kept[_ALPHA.value])
     spikes = torch.empty_like(x)
     with torch.cuda.device_of(x):
         _fire_kernel[(tiles.tiles * tiles.steps,)](
-            x, kept, spikes, *tiles.sizes, HAS_NORM=norm is not None, **tiles.options
+            x, kept, spikes, *tiles.sizes, HAS_NORM=bool(norm), **tiles.options
         )
     return spikes
 
 
-@opaque
 def backward(
     grad_spikes: Tensor | None,
     grad_square: Tensor | None,
@@ -534,21 +519,21 @@ def backward(
     weight: Tensor | None,
     bias: Tensor | None,
     threshold: Tensor,
-    kept: tuple[Tensor, ...],
-    surrogate: tuple[float, float],
+    statistics: Tensor,
+    settings: 'Settings',
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-    """Compute the gradients of :func:`forward`: :func:`hoyer_det.spiking.fused.cpu.backward`.
+    """Compute the gradients of :func:`forward`: :func:`hoyer_det.kernels.cpu.backward`.
 
     The gradient of ``x`` is of its type, all others are float32.
     """
-    tiles, (kept, report) = _Tiles(x), kept
+    tiles, numbers = _Tiles(x), statistics[-4:]
     grad, grad_threshold = torch.empty_like(x), torch.empty_like(threshold)
     grad_weight = grad_bias = None
     if weight is not None:
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    window, height = map(float, surrogate)
+    window, height = float(settings.window), float(settings.height)
     given = grad_spikes, grad_square, x
-    own = threshold, kept, report
+    own = threshold, statistics, numbers
     parameters = grad_weight, grad_bias, grad_threshold
     sums = tiles.empty_sums(1 if weight is None else 2, x.device)
     with torch.cuda.device_of(x):
@@ -559,7 +544,7 @@ def backward(
         sums = sums.sum(1)
         if weight is None:
             _parameters_kernel[(1,)](
-                sums, weight, bias, threshold, kept, *parameters, tiles.channels, BLOCK=_BLOCK
+                sums, weight, bias, threshold, statistics, *parameters, tiles.channels, BLOCK=_BLOCK
             )
         else:
             _norm_gradient_kernel[(tiles.tiles * tiles.steps,)](
@@ -569,19 +554,17 @@ def backward(
     return grad, grad_weight, grad_bias, grad_threshold
 
 
-@opaque
-def pack(flat: Tensor) -> Tensor:
-    """Return entries, shape (n,), as bits that tell which are not 0: (ceil(n / 8),) of uint8."""
-    count, bits = len(flat), flat.new_empty((len(flat) + 7) // 8, dtype=torch.uint8)
+def pack(x: Tensor) -> Tensor:
+    """Return entries of 0 and 1 as bits: :func:`hoyer_det.kernels.cpu.pack`, without the check."""
+    count, bits = x.numel(), x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
     unit = 1 if count % 8 else 8
-    with torch.cuda.device_of(flat):
+    with torch.cuda.device_of(x):
         _pack_kernel[(triton.cdiv(len(bits), _BLOCK),)](
-            flat, bits, count // unit, UNIT=unit, BLOCK=_BLOCK
+            x, bits, count // unit, UNIT=unit, BLOCK=_BLOCK
         )
     return bits
 
 
-@opaque
 def unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the entries of bits (n,), (8 * n,) of 0 and 1 of a type."""
     flat = bits.new_empty(8 * len(bits), dtype=dtype)

@@ -6,20 +6,23 @@ from torch import Tensor, nn
 Pair = tuple[int, int]
 
 
-def as_blocks(x: Tensor) -> Tensor | None:
-    """Return a view (A, C, B) without gaps in the order of memory, or None if there is none.
+def as_blocks(x: Tensor) -> tuple[int, int, int] | None:
+    """Return the shape (A, C, B) of a tensor without gaps in the order of memory, None if it has gaps.
 
     It is (N, C, H * W), or (N * H * W, C, 1) for ``channels_last``.
 
     Args:
         x: Tensor (N, C, ...).
     """
-    if x.dim() < 2 or not x.numel():
+    count = x.numel()
+    if x.dim() < 2 or not count:
         return None
     if x.is_contiguous():
-        return x.view(x.size(0), x.size(1), -1)
-    moved = x.movedim(1, -1)
-    return moved.view(-1, x.size(1), 1) if moved.is_contiguous() else None
+        n, c = x.shape[:2]
+        return n, c, count // (n * c)
+    if x.movedim(1, -1).is_contiguous():
+        return count // x.size(1), x.size(1), 1
+    return None
 
 
 def is_plain(x: Tensor) -> bool:
@@ -37,11 +40,11 @@ def readable(x: Tensor, count: int, *parameters: Tensor) -> bool:
         *parameters: Parameters and buffers of the layer.
     """
     return all(
-        is_plain(p)
-        and p.device == x.device
-        and p.dtype == torch.float32
-        and p.is_contiguous()
+        p.dtype == torch.float32
         and p.numel() == count
+        and p.device == x.device
+        and p.is_contiguous()
+        and is_plain(p)
         for p in parameters
     )
 

@@ -1,26 +1,24 @@
-"""The passes over a layer's tensors on CPU, in C (``cpu.c``)."""
+"""Norm and neuron, max pooling and bits on a CPU, in C (``cpu.c``)."""
 
 import ctypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .build import library
 from .layout import Pair, as_blocks, pooled_size
 
 if TYPE_CHECKING:
-    from ..neuron import HoyerSpike
-
-# What torch.compile cannot see into, it must not trace: it would fix the addresses of tensors.
-opaque = torch.compiler.disable
+    from .neuron import Settings
 
 # Entries below which a second thread costs more than it saves.
 _SHARE = 1 << 15
 _EXTREMA = {'layer': 0, 'channel': 1, 'fixed': 2}
-# Where the Hoyer square and whether there was a NaN or inf stand in the report on a layer.
-_SQUARE, _ODD = 2, 3
+# Rows of the statistics, each an entry for a channel, and numbers of the whole layer behind them.
+_MEAN, _VAR, _EXTREMUM, _VALID, _ROWS = 2, 5, 6, 7, 8
+_SQUARE, _NONFINITE = 2, 3
 
 
 class _Layer(ctypes.Structure):
@@ -29,10 +27,7 @@ class _Layer(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ('A', 'C', 'B')),
         *((name, ctypes.c_int) for name in ('threads', 'has_norm', 'extremum', 'exclude')),
-        *(
-            (name, ctypes.c_float)
-            for name in ('eps', 'norm_momentum', 'scale', 'momentum', 'window', 'height')
-        ),
+        *((name, ctypes.c_float) for name in ('eps', 'scale', 'window', 'height')),
     ]
 
 
@@ -51,63 +46,72 @@ class _Window(ctypes.Structure):
     ]
 
 
-@opaque
+def _layer(x: Tensor, has_norm: bool, settings: 'Settings') -> _Layer:
+    a, c, b = as_blocks(x)
+    return _Layer(
+        *(a, c, b, _threads(a * c * b), has_norm, _EXTREMA[settings.extremum], settings.exclude),
+        *(settings.eps, settings.scale, settings.window, settings.height),
+    )
+
+
 def forward(
-    x: Tensor, layer: 'HoyerSpike', norm: nn.BatchNorm2d | None, track: bool
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Run norm and neuron in training; move their running averages.
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, threshold: Tensor, settings: 'Settings'
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run norm and neuron in training.
 
     Args:
         x: Membrane potential, or the input of the norm, float32, shape (N, C, ...) without gaps.
-        layer: The neuron.
-        norm: Batch norm in front of it, if any.
-        track: Whether the neuron's running average follows.
+        weight: Weight of the batch norm in front of the neuron, (C,); None without one.
+        bias: Its bias.
+        threshold: Clip threshold of the neuron, a scalar.
+        settings: Numbers.
 
     Returns:
-        Spikes (as ``x``), the Hoyer square (scalar), whether there was a NaN or inf (0 or 1, scalar),
-        and what :func:`backward` wants to be kept.
+        Spikes (as ``x``), the Hoyer square (scalar), the statistics that :func:`backward` and
+        :func:`statistics_of` read, and whether there was a NaN or inf (0 or 1, scalar).
     """
-    a, c, b = as_blocks(x).shape
-    threads = _threads(x.numel())
-    settings = _Layer(a, c, b, threads, norm is not None, _EXTREMA[layer.extremum])
-    settings.exclude = layer.saturated == 'exclude'
-    settings.scale = layer.extremum_scale
-    settings.momentum = layer.momentum if track else 0.0
-    if norm is not None:
-        settings.eps, settings.norm_momentum = norm.eps, norm.momentum
-    spikes = torch.empty_like(x)
-    kept, report = x.new_empty(5 * c), x.new_empty(4)
-    scratch = torch.empty(8 * c * threads, dtype=torch.float64)
-    of_neuron = layer.threshold, layer.running_extremum, layer.running_weight
-    _call('forward', settings, x, *_of_norm(norm), *of_neuron, kept, report, spikes, scratch)
-    if norm is not None:
-        norm.num_batches_tracked.add_(1)
-    return spikes, report[_SQUARE].clone(), report[_ODD], (kept, report)
+    layer = _layer(x, weight is not None, settings)
+    spikes, statistics = torch.empty_like(x), x.new_empty(_ROWS * layer.C + 4)
+    scratch = torch.empty(8 * layer.C * layer.threads, dtype=torch.float64)
+    _call('forward', layer, x, weight, bias, threshold, statistics, spikes, scratch)
+    numbers = statistics[-4:]
+    return spikes, numbers[_SQUARE].clone(), statistics, numbers[_NONFINITE].clone()
 
 
-@opaque
-def fire(x: Tensor, level: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
+def statistics_of(statistics: Tensor, extrema: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what buffers follow.
+
+    Args:
+        statistics: As :func:`forward` returns them.
+        extrema: Number of extrema of the layer, 1 or C.
+
+    Returns:
+        Mean and unbiased variance of the norm's input, (C,), without meaning where there is no norm;
+        extremum and whether there is one (0 or 1), of shape (``extrema``,).
+    """
+    rows = statistics[:-4].view(_ROWS, -1)
+    return rows[_MEAN], rows[_VAR], rows[_EXTREMUM, :extrema], rows[_VALID, :extrema]
+
+
+def fire(x: Tensor, level: Tensor, norm: tuple[Tensor, ...], eps: float) -> Tensor:
     """Run norm and neuron in evaluation.
 
     Args:
         x: As in :func:`forward`.
         level: Firing level in the units of the potential, float32, of shape (1,) or (C,).
-        norm: Batch norm in front of the neuron, if any.
+        norm: Weight, bias, running mean and variance of the batch norm in front; empty without one.
+        eps: That of the norm.
 
     Returns:
         Spikes (as ``x``).
     """
-    a, c, b = as_blocks(x).shape
-    settings = _Layer(a, c, b, _threads(x.numel()), norm is not None)
-    if norm is not None:
-        settings.eps = norm.eps
+    a, c, b = as_blocks(x)
+    layer = _Layer(a, c, b, _threads(a * c * b), bool(norm), len(level) > 1, eps=eps)
     spikes = torch.empty_like(x)
-    level = level.expand(c).contiguous()
-    _call('fire', settings, x, *_of_norm(norm), level, x.new_empty(5 * c), spikes)
+    _call('fire', layer, x, *(norm or (None,) * 4), level, x.new_empty(5 * c), spikes)
     return spikes
 
 
-@opaque
 def backward(
     grad_spikes: Tensor | None,
     grad_square: Tensor | None,
@@ -115,50 +119,52 @@ def backward(
     weight: Tensor | None,
     bias: Tensor | None,
     threshold: Tensor,
-    kept: tuple[Tensor, ...],
-    surrogate: tuple[float, float],
+    statistics: Tensor,
+    settings: 'Settings',
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
     """Compute the gradients of :func:`forward`.
 
     Args:
         grad_spikes: Gradient of the spikes, of the layout of ``x``, or None.
         grad_square: Gradient of the Hoyer square, or None.
-        x: As in :func:`forward`.
-        weight: Weight of the norm, None without one.
+        x: As in :func:`forward`, and so the next three.
+        weight: Weight of the norm.
         bias: Bias of the norm.
-        threshold: Clip threshold of the neuron.
-        kept: What :func:`forward` returned last.
-        surrogate: Window and height of the surrogate gradient, in units of the threshold.
+        threshold: Clip threshold.
+        statistics: As :func:`forward` returned them.
+        settings: Numbers.
 
     Returns:
         Gradients of ``x``, of weight and bias of the norm (None without one), and of the threshold.
     """
-    a, c, b = as_blocks(x).shape
-    threads = _threads(x.numel())
-    settings = _Layer(a, c, b, threads, weight is not None)
-    settings.window, settings.height = surrogate
+    layer = _layer(x, weight is not None, settings)
     grad, grad_threshold = torch.empty_like(x), torch.empty_like(threshold)
     grad_weight = grad_bias = None
     if weight is not None:
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    scratch = torch.empty(3 * c * threads, dtype=torch.float64)
+    scratch = torch.empty(3 * layer.C * layer.threads, dtype=torch.float64)
     _call(
         'backward',
-        *(settings, grad_spikes, grad_square, x, weight, bias, threshold, *kept),
+        *(layer, grad_spikes, grad_square, x, weight, bias, threshold, statistics),
         *(grad, grad_weight, grad_bias, grad_threshold, scratch),
     )
     return grad, grad_weight, grad_bias, grad_threshold
 
 
-@opaque
-def pack(flat: Tensor) -> Tensor:
-    """Return float32 entries of 0 and 1, shape (n,), as bits: (ceil(n / 8),) of uint8."""
-    bits = torch.empty((len(flat) + 7) // 8, dtype=torch.uint8)
-    _call('pack', flat, bits, ctypes.c_int64(len(flat)), _threads(len(flat)))
-    return bits
+def pack(x: Tensor) -> Tensor | None:
+    """Return entries of 0 and 1 as bits, eight in a byte of uint8, in the order of their memory.
+
+    Args:
+        x: float32 without gaps in its memory.
+
+    Returns:
+        ``ceil(n / 8)`` bytes, the first entry as the highest bit; None if an entry is neither 0 nor 1.
+    """
+    count = x.numel()
+    bits = torch.empty((count + 7) // 8, dtype=torch.uint8)
+    return bits if _call('pack', x, bits, ctypes.c_int64(count), _threads(count)) else None
 
 
-@opaque
 def unpack(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the entries of bits (n,) as float32, the only ``dtype`` here, (8 * n,)."""
     flat = torch.empty(8 * len(bits), dtype=dtype)
@@ -166,7 +172,6 @@ def unpack(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return flat
 
 
-@opaque
 def max_pool(
     x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
 ) -> tuple[Tensor, Tensor]:
@@ -186,7 +191,6 @@ def max_pool(
     return out, places
 
 
-@opaque
 def max_pool_backward(
     grad: Tensor,
     places: Tensor,
@@ -210,19 +214,13 @@ def _window(
     return _Window(planes, *shape[2:], *size, *kernel, *stride, *padding, threads)
 
 
-def _of_norm(norm: nn.BatchNorm2d | None) -> tuple[Tensor | None, ...]:
-    if norm is None:
-        return (None,) * 4
-    return norm.weight, norm.bias, norm.running_mean, norm.running_var
-
-
 def _threads(entries: int) -> int:
     return max(1, min(torch.get_num_threads(), entries // _SHARE))
 
 
-def _call(name: str, *arguments: object) -> None:
+def _call(name: str, *arguments: object) -> int:
     """Call a function of the library."""
-    getattr(library(), name)(*map(_argument, arguments))
+    return getattr(library(), name)(*map(_argument, arguments))
 
 
 def _argument(value: object) -> object:
