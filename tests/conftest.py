@@ -4,15 +4,14 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hoyer_det.spiking import fused_path
-from hoyer_det.spiking.fused import build
+from hoyer_det.kernels import build
 from mmengine.registry import DefaultScope
 
 REPOSITORY = Path(__file__).parents[1]
@@ -101,9 +100,7 @@ def mmdet_scope() -> None:
 
 
 @pytest.fixture
-def compiled_path() -> Iterator[None]:
-    """The fused path by what was compiled for the CPU."""
+def needs_kernels() -> None:
+    """The kernels must have been compiled for the CPU."""
     if build.library() is None:
         pytest.skip('no C compiler')
-    with fused_path():
-        yield

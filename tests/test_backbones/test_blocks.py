@@ -8,10 +8,10 @@ from hoyer_det.backbones.blocks import (
     checkpointed,
     evaluate_norms,
     freeze,
-    prepare_conv_modules,
     spread_biases,
+    use_spiking_conv_modules,
 )
-from hoyer_det.spiking import HoyerSpike, plain_path
+from hoyer_det.spiking import HoyerSpike, record_hoyer_squares
 from mmcv.cnn import ConvModule
 from torch import nn
 
@@ -40,14 +40,14 @@ def test_neurons_of_conv_modules_learn_their_channels():
         ConvModule(7, 7, 1),
         ConvModule(7, 8, 1, act_cfg=dict(type='HoyerSpike')),
     )
-    prepare_conv_modules(net)
+    use_spiking_conv_modules(net)
     found = [m.running_extremum.numel() for m in net.modules() if isinstance(m, HoyerSpike)]
     assert found == [5, 6, 1]
-    prepare_conv_modules(net)  # a second time changes nothing
+    use_spiking_conv_modules(net)  # a second time changes nothing
     net(torch.randn(2, 3, 4, 4))
     wrong = ConvModule(3, 5, 1, act_cfg=dict(CHANNEL, num_features=4))
     with pytest.raises(ValueError, match='has 5 channels, the layer was made for 4'):
-        prepare_conv_modules(wrong)
+        use_spiking_conv_modules(nn.Sequential(wrong))
 
 
 def test_setting_the_channels_keeps_an_average_that_is_there():
@@ -138,10 +138,18 @@ def test_checkpointed_module_runs_again_only_where_a_gradient_is_wanted(norm):
         assert torch.equal(a, b)
 
 
-def test_the_second_forward_pass_takes_the_path_of_the_first():
-    net, x = small_net(nn.BatchNorm2d(4)), torch.randn(2, 3, 8, 8)
-    with plain_path():
-        spikes = checkpointed(net, x)
-    for _ in range(2):
-        spikes.sum().backward(retain_graph=True)
-    assert net[0].weight.grad.any()
+def test_checkpointing_counts_the_batch_once_and_keeps_the_gradient():
+    def run(with_cp):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), HoyerSpike(4, 'channel'), nn.Conv2d(4, 2, 1))
+        x = torch.randn(2, 3, 8, 8)
+        with record_hoyer_squares(net) as squares:
+            out = checkpointed(net, x) if with_cp else net(x)
+            (out.square().sum() + sum(squares)).backward()
+        assert len(squares) == 1
+        return [p.grad for p in net.parameters()], net.state_dict()
+
+    (grads, state), (grads_cp, state_cp) = run(False), run(True)
+    for a, b in zip(grads, grads_cp, strict=True):
+        torch.testing.assert_close(a, b)
+    assert all(torch.equal(state[k], state_cp[k]) for k in state)

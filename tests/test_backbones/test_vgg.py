@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from hoyer_det.backbones import HoyerVGG
+from hoyer_det.kernels import set_kernels
 from hoyer_det.spiking import record_hoyer_squares, spiking_layers
 from mmdet.registry import MODELS
 from torch import nn
@@ -89,6 +90,7 @@ def test_full_width_has_the_channels_of_vgg16():
 
 def test_pooling_stands_between_convolution_and_norm():
     net = HoyerVGG(16, width=0.0625)
+    set_kernels(net, 'plain')  # so that norms are called as modules
     sides = {}
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d):

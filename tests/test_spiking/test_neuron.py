@@ -1,18 +1,29 @@
 """HoyerSpike against the authors' golden values, autograd and hand-worked cases."""
 
 import copy
+import doctest
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hoyer_det.spiking import HoyerSpike, hoyer_extremum, hoyer_square, record_hoyer_squares
+from hoyer_det.spiking import (
+    HoyerSpike,
+    hoyer_extremum,
+    hoyer_square,
+    record_hoyer_squares,
+    untrained_layers,
+)
+from hoyer_det.spiking import hoyer as hoyer_module
+from hoyer_det.spiking import neuron as neuron_module
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'data' / 'hoyer_spike_golden.npz')
+SPIKING = Path(neuron_module.__file__).parent
 CASES = sorted({key.split('/')[0] for key in GOLDEN.files})
 
 
@@ -158,16 +169,13 @@ def test_nan_leaves_the_average_alone():
     assert torch.equal(layer.running_extremum, before) and spikes.eq(0).all()
 
 
-def test_untrained_evaluation_uses_the_batch_and_warns_once():
-    layer = HoyerSpike().eval()
-    u = torch.tensor([[[[0.2, 0.4, 0.9, -1.0]]]])
-    with pytest.warns(UserWarning, match='before it has seen'):
-        spikes = layer(u)
-    assert spikes.flatten().tolist() == [0, 0, 1, 0]  # E = 1.01 / 1.5 = 0.673
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        layer(u)
-    assert layer.running_weight.item() == 0
+def test_untrained_evaluation_fires_at_the_clip_threshold_and_can_be_found():
+    net = nn.Sequential(HoyerSpike(threshold=0.5), HoyerSpike()).eval()
+    spikes = net[0](torch.tensor([[[[0.2, 0.4, 0.5, -1.0]]]]))
+    assert spikes.flatten().tolist() == [0, 0, 1, 0]
+    assert untrained_layers(net) == ['0', '1']
+    net.train()[0](torch.rand(1, 1, 4, 4))
+    assert untrained_layers(net) == ['1']
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -184,21 +192,68 @@ def test_sums_are_kept_in_float32_under_amp(dtype):
     assert layer.threshold.grad.item() == pytest.approx(-0.5 * 0.5 * 4096)
 
 
-def test_checkpointing_counts_the_batch_once_and_keeps_the_gradient():
-    def run(with_cp):
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), HoyerSpike(4, 'channel'), nn.Conv2d(4, 2, 1))
-        x = torch.randn(2, 3, 8, 8)
-        with record_hoyer_squares(net) as squares:
-            out = checkpoint(net, x, use_reentrant=False) if with_cp else net(x)
-        (out.square().sum() + sum(squares)).backward()
-        grads = [p.grad for p in net.parameters()]
-        return grads, net.state_dict()
+def test_a_layer_that_does_not_track_leaves_its_buffers():
+    layer, u = HoyerSpike(), torch.rand(2, 3, 4, 4)
+    expected = layer(u)
+    before = copy.deepcopy(layer.state_dict())
+    layer.tracking = False
+    with record_hoyer_squares(layer) as squares:
+        assert torch.equal(layer(u), expected)
+    assert not squares
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
 
-    (grads, state), (grads_cp, state_cp) = run(False), run(True)
-    for a, b in zip(grads, grads_cp, strict=True):
-        torch.testing.assert_close(a, b)
-    assert all(torch.equal(state[k], state_cp[k]) for k in state)
+
+def test_recordings_may_be_nested_and_are_not_copied():
+    layer = HoyerSpike()
+    with record_hoyer_squares(layer) as outer:
+        layer(torch.rand(2, 3, 4, 4))
+        with record_hoyer_squares(layer) as inner:
+            layer(torch.rand(2, 3, 4, 4))
+            copy.deepcopy(layer)(torch.rand(2, 3, 4, 4))
+        layer(torch.rand(2, 3, 4, 4))
+    layer(torch.rand(2, 3, 4, 4))
+    assert (len(outer), len(inner)) == (3, 1) and outer[1] is inner[0]
+
+
+def test_a_network_without_openmmlab():
+    """The folder alone is enough, in a process that cannot import the rest."""
+    code = f"""
+import importlib.util, sys
+for name in ('mmengine', 'mmcv', 'mmdet', 'hoyer_det'):
+    sys.modules[name] = None
+folder = {str(SPIKING)!r}
+spec = importlib.util.spec_from_file_location('spiking', folder + '/__init__.py')
+spiking = sys.modules['spiking'] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(spiking)
+import torch
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), spiking.HoyerSpike())
+with spiking.record_hoyer_squares(net) as squares:
+    out = net(torch.rand(2, 3, 8, 8))
+(out.sum() + sum(squares)).backward()
+assert net[0].weight.grad.any() and set(out.unique().tolist()) <= {{0, 1}}
+outside = {{n.split('.')[0] for n in sys.modules}} & {{'mmengine', 'mmcv', 'mmdet', 'hoyer_det'}}
+assert all(sys.modules[n] is None for n in outside)
+print('done')
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.stdout == 'done\n', result.stderr
+
+
+def test_examples_of_the_docstrings():
+    for module in (hoyer_module, neuron_module):
+        names = vars(module) | {'torch': torch}
+        assert doctest.testmod(module, extraglobs=names).failed == 0
+
+
+def test_a_trained_layer_can_be_traced_from_its_first_call():
+    layer = HoyerSpike(3, 'channel').train()
+    layer(torch.rand(2, 3, 4, 4))
+    fresh = HoyerSpike(3, 'channel').eval()
+    fresh.load_state_dict(layer.state_dict())
+    u = torch.rand(2, 3, 5, 5)
+    with torch.no_grad():
+        traced = torch.jit.trace(fresh, torch.rand(2, 3, 4, 4))
+        assert torch.equal(traced(u), layer.eval()(u))
 
 
 def test_channels_are_learnt_from_the_first_batch_or_checkpoint():

@@ -15,12 +15,12 @@ from .blocks import (
     NORM_CFG,
     SpikingSequential,
     build_activation,
-    spiking_conv_cfg,
     build_max_pool,
     check_indices,
     checkpointed,
     evaluate_norms,
     freeze,
+    spiking_conv_cfg,
     spread_biases,
 )
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..spiking import check_potentials, record_hoyer_squares, spikes_as_bits, spiking_layers
+from ..spiking import check_potentials, record_hoyer_squares, spiking_layers
 
 
 @HOOKS.register_module()
@@ -25,19 +26,31 @@ class HoyerRegularizerHook(Hook):
     other. At each log interval, and before an epoch's checkpoint, it also checks that no layer was fed
     NaN or inf.
 
+    As in the paper, :math:`H_l` runs over the whole batch, so the strength of the term grows with the
+    number of images in it, and in a distributed run with those of one process: 16 images in one
+    process give about eight times the term of 2 images in each of eight. ``per_image`` divides by that
+    number; with it, weights are comparable between batch sizes.
+
+    Where the model has ``SyncBatchNorm`` layers, the sums of the neurons run over all processes too
+    (``HoyerSpike.synchronise``).
+
     Args:
         weight: Weight of the sum; 1e-8 in the paper's classifiers, 1e-9 in its authors' detector. With
             0 only the check for NaN and inf remains.
+        per_image: Whether each :math:`H_l` is divided by the number of images it was taken over.
         check_interval: Iterations between two such checks; that of the ``LoggerHook`` by default.
 
     Raises:
         ValueError: If the weight is negative, or the model has no ``HoyerSpike``.
     """
 
-    def __init__(self, weight: float = 1e-8, check_interval: int | None = None) -> None:
+    def __init__(
+        self, weight: float = 1e-8, per_image: bool = False, check_interval: int | None = None
+    ) -> None:
         if not weight >= 0:
             raise ValueError(f'HoyerRegularizerHook: weight must be 0 or more, got {weight}')
         self.weight = weight
+        self.per_image = per_image
         self.check_interval = check_interval
         self._recording = ExitStack()
         self._squares: list[torch.Tensor] = []
@@ -51,6 +64,9 @@ class HoyerRegularizerHook(Hook):
                 "Use a spiking backbone or act_cfg=dict(type='HoyerSpike'), or remove the hook from "
                 'custom_hooks'
             )
+        if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
+            for layer in spiking_layers(model).values():
+                layer.synchronise = True
         if self.check_interval is None:
             intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
             self.check_interval = min(intervals, default=50)
@@ -82,13 +98,21 @@ class HoyerRegularizerHook(Hook):
         self._recording.close()
         if model.training and torch.is_grad_enabled() and kwargs.get('mode') == 'loss':
             self._squares = self._recording.enter_context(record_hoyer_squares(model))
-            # For heads of MMDetection, which read spikes outside the spiking modules.
-            self._recording.enter_context(spikes_as_bits())
 
     def _end(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         squares, self._squares = self._squares, []
         self._recording.close()
         if not squares or not isinstance(output, dict):
             return output
-        output['loss_hoyer'] = self.weight * torch.stack(squares).sum()
+        total = torch.stack(squares).sum()
+        if self.per_image:
+            total = total / self._images(model, args, kwargs)
+        output['loss_hoyer'] = self.weight * total
         return output
+
+    @staticmethod
+    def _images(model: nn.Module, args: tuple, kwargs: dict) -> int:
+        """Return the number of images that the Hoyer squares were taken over."""
+        images = len(args[0] if args else kwargs['inputs'])
+        synchronised = any(layer.synchronise for layer in spiking_layers(model).values())
+        return images * get_world_size() if synchronised else images

@@ -1,6 +1,6 @@
 """Measures how often the neurons of each layer fire during evaluation."""
 
-from typing import Any
+from contextlib import ExitStack
 
 import torch
 from mmdet.registry import HOOKS
@@ -8,10 +8,9 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-from ..spiking import spiking_layers
+from ..spiking import HoyerSpike, record_spikes, untrained_layers
 
 
 @HOOKS.register_module()
@@ -20,11 +19,12 @@ class SpikeRateHook(Hook):
 
     The spike rate is the share of a layer's outputs that are 1, over all images of the data set. The
     rates go to the log, a line a layer, and as scalars ``spike_rate/<layer>`` to every visual backend.
+    Layers that have no firing level from training are named in a warning.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
+        self._recording = ExitStack()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Start counting."""
@@ -44,23 +44,26 @@ class SpikeRateHook(Hook):
 
     def _start(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        untrained = untrained_layers(model)
+        if untrained:
+            runner.logger.warning(
+                f'{len(untrained)} HoyerSpike layers have no firing level from training and fire at '
+                f'their clip threshold: {", ".join(untrained[:3])}'
+                + (', ...' if len(untrained) > 3 else '')
+                + '; train first, or load a checkpoint of a spiking network'
+            )
         self._counts = {}
-        for name, layer in spiking_layers(model).items():
-            self._handles.append(layer.register_forward_hook(self._counter(name)))
+        self._recording.close()  # a run that failed may have left something
+        self._recording.enter_context(record_spikes(model, self._count))
 
-    def _counter(self, name: str) -> Any:
-        def count(module: nn.Module, inputs: tuple, spikes: Tensor) -> None:
-            # In float64: half precision (AMP) could not even hold the number of neurons.
-            neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
-            both = torch.stack([spikes.sum(dtype=torch.float64), neurons])
-            self._counts[name] = self._counts[name] + both if name in self._counts else both
-
-        return count
+    def _count(self, name: str, layer: HoyerSpike, spikes: Tensor, square: Tensor | None) -> None:
+        # In float64: half precision (AMP) could not even hold the number of neurons.
+        neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
+        both = torch.stack([spikes.sum(dtype=torch.float64), neurons])
+        self._counts[name] = self._counts[name] + both if name in self._counts else both
 
     def _report(self, runner: Runner) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._recording.close()
         if not self._counts:
             return
         counts = torch.stack(list(self._counts.values()))

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ..spiking import HoyerSpike, hoyer_square, spiking_layers
+from ..spiking import HoyerSpike, record_spikes, spiking_layers
 
 
 @HOOKS.register_module()
@@ -27,8 +27,8 @@ class SpikeStatisticsHook(Hook):
     - ``hoyer_square/<layer>``: Hoyer square :math:`H` of the clipped potentials of this batch, summed over
       the applications of the layer, as the regularizer adds it up.
 
-    The hook listens during one iteration of each interval and in no other, so the steps in between cost
-    nothing. In a distributed run the numbers are those of the main process alone.
+    The hook observes one iteration of each interval and no other, so the steps in between cost nothing.
+    In a distributed run the numbers are those of the main process alone.
 
     Args:
         interval: Iterations between two measurements; that of the ``LoggerHook`` by default.
@@ -41,7 +41,7 @@ class SpikeStatisticsHook(Hook):
         if interval is not None and interval < 1:
             raise ValueError(f'SpikeStatisticsHook: interval must be at least 1, got {interval}')
         self.interval = interval
-        self._listening = ExitStack()
+        self._recording = ExitStack()
         self._sums: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -51,14 +51,13 @@ class SpikeStatisticsHook(Hook):
             self.interval = min(intervals, default=50)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Start listening where this iteration is one to measure."""
+        """Start observing where this iteration is one to measure."""
         self._stop()  # an iteration that failed may have left something
         if self.every_n_train_iters(runner, self.interval) and is_main_process():
-            for name, layer in spiking_layers(self._model(runner)).items():
-                self._listening.callback(layer.register_forward_hook(self._listener(name)).remove)
+            self._recording.enter_context(record_spikes(self._model(runner), self._observe))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Stop listening and log what was heard."""
+        """Stop observing and log."""
         sums, self._sums = self._sums, {}
         self._stop()
         if not sums:
@@ -68,7 +67,11 @@ class SpikeStatisticsHook(Hook):
         for name, (spikes, neurons, square) in sums.items():
             layer = layers[name]
             threshold = layer.threshold.abs().double()
-            rows.append(torch.stack([spikes / neurons, threshold, _extremum(layer), square]))
+            rows.append(
+                torch.stack(
+                    [spikes / neurons, threshold, layer.average_extremum().double().mean(), square]
+                )
+            )
         # One transfer from the device for all layers.
         values = torch.stack(rows).detach().cpu().tolist()
         scalars = {
@@ -81,7 +84,7 @@ class SpikeStatisticsHook(Hook):
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Stop observing."""
         self._stop()
 
     @staticmethod
@@ -89,32 +92,15 @@ class SpikeStatisticsHook(Hook):
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
     def _stop(self) -> None:
-        self._listening.close()
+        self._recording.close()
         self._sums = {}
 
-    def _listener(self, name: str) -> Any:
-        @torch.no_grad()
-        def listen(module: HoyerSpike, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
-            # Gradient checkpointing runs the forward pass a second time, inside the backward pass.
-            if not module.training or torch._C._current_graph_task_id() != -1:
-                return
-            clip = module.threshold.abs().to(inputs[0].dtype)
-            clipped = torch.clamp(inputs[0], torch.zeros_like(clip), clip)
-            # In float64: half precision (AMP) could not even hold the number of neurons.
-            row = torch.stack(
-                [
-                    spikes.sum(dtype=torch.float64),
-                    spikes.new_tensor(spikes.numel(), dtype=torch.float64),
-                    hoyer_square(clipped).double(),
-                ]
-            )
-            self._sums[name] = self._sums[name] + row if name in self._sums else row
-
-        return listen
-
-
-def _extremum(layer: HoyerSpike) -> Tensor:
-    """Return the mean over channels of the averaged extremum, 1 where there never was one."""
-    weight = layer.running_weight.double()
-    average = layer.running_extremum.double() / weight.masked_fill(weight == 0, 1.0)
-    return torch.where(weight > 0, average, 1.0).mean()
+    @torch.no_grad()
+    def _observe(self, name: str, layer: HoyerSpike, spikes: Tensor, square: Tensor | None) -> None:
+        if square is None:  # a frozen layer
+            return
+        # In float64: half precision (AMP) could not even hold the number of neurons.
+        fired = spikes.sum(dtype=torch.float64)
+        neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
+        row = torch.stack([fired, neurons, square.double()])
+        self._sums[name] = self._sums[name] + row if name in self._sums else row

@@ -45,9 +45,9 @@ class SpikeConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve images or spikes (N, C, H, W)."""
         if (
-            x.numel() < SMALLEST
+            not (torch.is_grad_enabled() and self.weight.requires_grad)
             or x.dim() != 4
-            or not (torch.is_grad_enabled() and self.weight.requires_grad)
+            or x.numel() < SMALLEST
             or self.padding_mode != 'zeros'
             or isinstance(self.padding, str)
         ):

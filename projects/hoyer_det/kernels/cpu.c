@@ -129,11 +129,11 @@ static void set_no_norm(const Layer *l, float *kept) {
         const float u = (X) * (AL) + (BE);                                 \
         const float low = u < 0 ? 0 : u;                                   \
         const float v = low > clip ? clip : low;                           \
-        const float below = u < clip ? 1.0f : 0.0f;                        \
+        const float below = u >= clip ? 0 : v;                             \
         SF += v;                                                           \
         SS += v * v;                                                       \
-        SG += v * below;                                                   \
-        ST += v * v * below;                                               \
+        SG += below;                                                       \
+        ST += below * below;                                               \
         SO += fabsf(u) > FLT_MAX ? 1.0f : 0.0f;                            \
     }
 

@@ -206,7 +206,8 @@ def _level(first, second, clip, scale, to, channels, known, FIXED: tl.constexpr)
 
 @triton.jit(do_not_specialize=_SIZES)
 def _levels_kernel(
-    sums_ptr, threshold_ptr, kept_ptr, report_ptr, channels, scale, PER_CHANNEL: tl.constexpr, FIXED: tl.constexpr, EXCLUDE: tl.constexpr,
+    sums_ptr, threshold_ptr, kept_ptr, report_ptr, channels, scale, PER_CHANNEL: tl.constexpr,
+    FIXED: tl.constexpr, EXCLUDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Turn the sums into firing levels and the report, in a single program."""

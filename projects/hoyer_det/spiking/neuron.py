@@ -144,18 +144,14 @@ class HoyerSpike(nn.Module):
         inplace: bool = False,
     ) -> None:
         super().__init__()
-        positive = dict(extremum_scale=extremum_scale, surrogate_window=surrogate_window)
-        positive['surrogate_height'] = surrogate_height
-        for name, value, fits, wanted in (
-            ('extremum', extremum, extremum in ('layer', 'channel', 'fixed'), "'layer', 'channel' or 'fixed'"),
-            ('saturated', saturated, saturated in ('clip', 'exclude'), "'clip' or 'exclude'"),
-            ('num_features', num_features, num_features is None or num_features >= 1, 'at least 1'),
-            ('threshold', threshold, threshold != 0 and math.isfinite(threshold), 'finite and not 0'),
-            ('momentum', momentum, 0 < momentum <= 1, 'in (0, 1]'),
-            *((k, v, v > 0 and math.isfinite(v), 'positive') for k, v in positive.items()),
-        ):  # fmt: skip
-            if not fits:
-                raise ValueError(f'HoyerSpike: {name} must be {wanted}, got {value!r}')
+        _check('extremum', extremum, extremum in ('layer', 'channel', 'fixed'))
+        _check('saturated', saturated, saturated in ('clip', 'exclude'))
+        _check('num_features', num_features, num_features is None or num_features >= 1)
+        _check('threshold', threshold, threshold != 0 and math.isfinite(threshold))
+        _check('momentum', momentum, 0 < momentum <= 1)
+        _check('extremum_scale', extremum_scale, 0 < extremum_scale < math.inf)
+        _check('surrogate_window', surrogate_window, 0 < surrogate_window < math.inf)
+        _check('surrogate_height', surrogate_height, 0 < surrogate_height < math.inf)
         self.num_features = num_features
         self.extremum = extremum
         self.extremum_scale = extremum_scale
@@ -273,3 +269,18 @@ class HoyerSpike(nn.Module):
             f'extremum_scale={self.extremum_scale}, saturated={self.saturated!r}, '
             f'momentum={self.momentum}'
         )
+
+
+_WANTED = dict(
+    extremum="'layer', 'channel' or 'fixed'",
+    saturated="'clip' or 'exclude'",
+    num_features='at least 1',
+    threshold='finite and not 0',
+    momentum='in (0, 1]',
+)
+
+
+def _check(name: str, value: object, fits: bool) -> None:
+    if not fits:
+        wanted = _WANTED.get(name, 'positive and finite')
+        raise ValueError(f'HoyerSpike: {name} must be {wanted}, got {value!r}')

@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from hoyer_det.backbones.pooling import LeanMaxPool2d
-from hoyer_det.spiking import fused_path
+from hoyer_det.kernels import LeanMaxPool2d
 from torch import nn
 
-
-@pytest.fixture(autouse=True)
-def fused():
-    with fused_path():
-        yield
+pytestmark = pytest.mark.usefixtures('needs_kernels')
 
 
 @pytest.mark.parametrize('channels_last', [False, True])

@@ -1,4 +1,4 @@
-"""Compiling the passes for a CPU: what a machine may lack, and where the result is kept."""
+"""Compiling the kernels for a CPU: what a machine may lack, and where the result is kept."""
 
 import ctypes
 import os
@@ -8,9 +8,9 @@ import warnings
 
 import pytest
 import torch
-from hoyer_det.spiking import HoyerSpike, fused, plain_path
-from hoyer_det.spiking.fused import build, switch
-from hoyer_det.spiking.fused.switch import check_environment, passes_for
+from hoyer_det import kernels
+from hoyer_det.kernels import FastHoyerSpike, build, dispatch
+from hoyer_det.kernels.dispatch import neuron_kernels
 
 COMPILER = shutil.which('cc')
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason='no C compiler')
@@ -35,10 +35,10 @@ def compiler(tmp_path, monkeypatch, script):
     return file
 
 
-def assert_plain_path():
+def assert_runs_without_kernels():
     x = torch.randn(2, 3, 4, 4)
-    assert passes_for(x) is None
-    spikes = HoyerSpike().train()(x)
+    assert neuron_kernels('tested', x) is None
+    spikes = FastHoyerSpike().train()(x)
     assert set(spikes.unique().tolist()) == {0, 1}
 
 
@@ -48,40 +48,38 @@ def test_no_compiler_is_said_once_and_neurons_run_plain(monkeypatch):
         assert build.library() is None
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert_plain_path()
+        assert_runs_without_kernels()
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, 'echo working >&2; echo out of luck >&2; exit 1')
     with pytest.warns(UserWarning, match='fake-cc -Wall failed: out of luck. Install'):
         assert build.library() is None
-    assert_plain_path()
+    assert_runs_without_kernels()
     assert not [*(tmp_path / 'cache' / 'hoyer_det').iterdir()]
 
 
 def test_a_library_that_does_not_load_is_not_used(tmp_path, monkeypatch):
     script = 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"'
     compiler(tmp_path, monkeypatch, script)
-    with pytest.warns(UserWarning, match='run by plain tensor operations'):
+    with pytest.warns(UserWarning, match='run by PyTorch'):
         assert build.library() is None
-    assert_plain_path()
+    assert_runs_without_kernels()
 
 
 def test_compiling_is_left_out_on_demand(tmp_path):
-    with plain_path(), warnings.catch_warnings():  # what HOYER_DET_FUSED=0 does for a process
-        warnings.simplefilter('error')
-        assert_plain_path()
+    FastHoyerSpike(kernels='plain').train()(torch.randn(2, 3, 4, 4))
     assert not (tmp_path / 'cache').exists()
 
 
 @pytest.mark.parametrize('name', ['cuda', 'cuda_pooling'])
 def test_missing_triton_is_said_where_it_was_asked_for(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, f'hoyer_det.spiking.fused.{name}', None)
-    monkeypatch.setattr(fused, name, None, raising=False)
-    switch._triton.cache_clear()
-    with pytest.warns(UserWarning, match='plain operations run instead: .*Install triton'):
-        assert switch._triton(name) is None
-    switch._triton.cache_clear()
+    monkeypatch.setitem(sys.modules, f'hoyer_det.kernels.{name}', None)
+    monkeypatch.setattr(kernels, name, None, raising=False)
+    dispatch._triton.cache_clear()
+    with pytest.warns(UserWarning, match='operations run instead: .*Install triton'):
+        assert dispatch._triton(name) is None
+    dispatch._triton.cache_clear()
 
 
 @needs_compiler
@@ -137,13 +135,6 @@ def test_a_cache_that_cannot_be_made_is_done_without(tmp_path):
     assert build.library() is not None
 
 
-def test_a_wrong_switch_is_named(monkeypatch):
-    monkeypatch.setenv('HOYER_DET_FUSED', 'yes')
-    check_environment.cache_clear()
-    with pytest.raises(ValueError, match='HOYER_DET_FUSED=yes: must be 0, 1 or not set'):
-        HoyerSpike()
-    monkeypatch.setenv('HOYER_DET_FUSED', '0')
-    check_environment.cache_clear()
-    assert passes_for(torch.rand(2, 3, 4, 4)) is None
-    monkeypatch.undo()
-    check_environment.cache_clear()
+def test_a_wrong_level_is_named():
+    with pytest.raises(ValueError, match="HoyerSpike: kernels must be one of .*got 'fused'"):
+        FastHoyerSpike(kernels='fused')

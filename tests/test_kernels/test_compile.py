@@ -1,4 +1,4 @@
-"""Spiking networks under torch.compile, against the plain tensor operations without it."""
+"""Spiking networks under torch.compile, against PyTorch's operations without it."""
 
 import copy
 
@@ -7,9 +7,9 @@ import torch
 from conftest import CONFIGS
 from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.backbones.blocks import SpikingConvBlock
-from hoyer_det.backbones.pooling import LeanMaxPool2d
 from hoyer_det.config import load_config
-from hoyer_det.spiking import plain_path, record_hoyer_squares
+from hoyer_det.kernels import LeanMaxPool2d, set_kernels
+from hoyer_det.spiking import record_hoyer_squares
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from narrow import narrow_model, random_items
@@ -56,8 +56,8 @@ def test_whole_backbone_is_one_graph_with_the_same_gradients(net):
     torch.manual_seed(0)
     net, x = net.train(), torch.randn(2, 3, 32, 32)
     twin = copy.deepcopy(net)
-    with plain_path():
-        plain = step(twin, twin, x)
+    set_kernels(twin, 'plain')
+    plain = step(twin, twin, x)
     assert_same(step(net, torch.compile(net, backend='aot_eager', fullgraph=True), x), plain)
 
 
@@ -86,13 +86,13 @@ def test_a_norm_handed_over_by_ordinary_code_is_applied_by_traced_code():
     )
 
 
-def test_spikes_of_eager_code_between_compiled_code_are_packed_alike():
+def test_compiled_code_between_eager_code():
     torch.manual_seed(0)
     net = nn.Sequential(*[SpikingConvBlock(4, 4, 3, padding=1, bias_spread=1.0) for _ in range(3)])
     net, x = net.train(), torch.randn(2, 4, 16, 16)
     twin = copy.deepcopy(net)
-    with plain_path():
-        plain = step(twin, twin, x)
+    set_kernels(twin, 'plain')
+    plain = step(twin, twin, x)
     middle = torch.compile(net[1], backend='aot_eager')
     assert_same(step(net, lambda x: net[2](middle(net[0](x))), x), plain)
 

@@ -1,4 +1,4 @@
-"""The Triton kernels against float64 and the passes on CPU, and whether they compile for a GPU.
+"""The Triton kernels against float64 and the C kernels, and whether they compile for a GPU.
 
 Without a GPU Triton's interpreter runs them. It decides at import whether it interprets, so everything
 here runs in processes of its own.
@@ -51,7 +51,7 @@ def test_kernels_compile(capability, tmp_path):
 
 def inputs(shape, with_norm, extremum, saturated, dtype=torch.float32, last=False, device='cpu'):
     """Return the input, a norm or None, and a neuron."""
-    from hoyer_det.spiking import HoyerSpike
+    from hoyer_det.kernels import FastHoyerSpike
 
     torch.manual_seed(0)
     channels = shape[1]
@@ -67,23 +67,32 @@ def inputs(shape, with_norm, extremum, saturated, dtype=torch.float32, last=Fals
                 tensor.copy_(torch.rand(channels) + 0.3)
     settings = dict(extremum=extremum, saturated=saturated, threshold=-0.8, extremum_scale=0.9)
     surrogate = dict(surrogate_window=WINDOW, surrogate_height=HEIGHT)
-    return x, norm, HoyerSpike(channels, **settings, **surrogate).to(device)
+    return x, norm, FastHoyerSpike(channels, **settings, **surrogate).to(device)
 
 
-def step(passes, x, norm, layer, grad_spikes, grad_square, track=True):
-    """Run forward and backward pass on copies; return all results by name."""
-    norm, layer = copy.deepcopy((norm, layer))
+def settings_of(layer, norm):
+    from hoyer_det.kernels.neuron import Settings
+
+    exclude = layer.saturated == 'exclude' and layer.extremum != 'fixed'
+    eps = 0.0 if norm is None else norm.eps
+    return Settings(layer.extremum, exclude, layer.extremum_scale, WINDOW, HEIGHT, eps)
+
+
+def step(kernels, x, norm, layer, grad_spikes, grad_square):
+    """Run forward and backward pass; return all results by name."""
+    settings = settings_of(layer, norm)
     with torch.no_grad():
-        spikes, square, odd, kept = passes.forward(x, layer, norm, track)
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-        grads = passes.backward(
-            grad_spikes, grad_square, x, weight, bias, layer.threshold, kept, (WINDOW, HEIGHT)
-        )
+        given = x, weight, bias, layer.threshold
+        spikes, square, statistics, nonfinite = kernels.forward(*given, settings)
+        grads = kernels.backward(grad_spikes, grad_square, *given, statistics, settings)
+        extrema = layer.running_extremum.numel()
+        mean, var, extremum, valid = kernels.statistics_of(statistics, extrema)
     out = dict(zip(('x', 'weight', 'bias', 'threshold'), grads, strict=True))
-    out.update(spikes=spikes, square=square, odd=odd)
-    out.update(extremum=layer.running_extremum, average_weight=layer.running_weight)
+    out.update(spikes=spikes, square=square, nonfinite=nonfinite)
+    out.update(extremum=extremum * valid, valid=valid)
     if norm is not None:
-        out.update(mean=norm.running_mean, var=norm.running_var, count=norm.num_batches_tracked)
+        out.update(mean=mean, var=var)
     return {name: value for name, value in out.items() if value is not None}
 
 
@@ -96,7 +105,8 @@ def reference(x, norm, layer, grad_spikes, grad_square):
         leaves.update(weight=norm.weight, bias=norm.bias)
         u = norm(leaf)
         u = u + (u.to(x.dtype).double() - u).detach()
-        out.update(mean=norm.running_mean, var=norm.running_var, count=norm.num_batches_tracked)
+        rows = x.double().transpose(0, 1).flatten(1)
+        out.update(mean=rows.mean(1), var=rows.var(1))
     threshold = leaves['threshold'] = layer.threshold.detach().double().requires_grad_()
     z = u / threshold.abs()
     clipped = z.clamp(0, 1)
@@ -119,9 +129,8 @@ def reference(x, norm, layer, grad_spikes, grad_square):
     if grad_square is not None:
         loss = loss + grad_square * square
     out.update(zip(leaves, torch.autograd.grad(loss, leaves.values()), strict=True))
-    out.update(spikes=(above >= 0).double(), square=square.detach(), odd=torch.zeros(()))
-    weight = layer.momentum * valid.flatten()
-    out.update(extremum=weight * extremum.flatten(), average_weight=weight)
+    out.update(spikes=(above >= 0).double(), square=square.detach(), nonfinite=torch.zeros(()))
+    out.update(extremum=valid.flatten() * extremum.flatten(), valid=valid.flatten())
     return out, above
 
 
@@ -136,8 +145,8 @@ def assert_close(values, expected, tolerance):
 
 
 def check(x, norm, layer, grad_spikes, grad_square, tolerance=2e-5):
-    """Compare one step with float64, and with the passes on CPU where they do this."""
-    from hoyer_det.spiking.fused import build, cpu, cuda
+    """Compare one step with float64, and with the C kernels where they do this."""
+    from hoyer_det.kernels import build, cpu, cuda
 
     arguments = x, norm, layer, grad_spikes, grad_square
     values = step(cuda, *arguments)
@@ -159,7 +168,7 @@ def check(x, norm, layer, grad_spikes, grad_square, tolerance=2e-5):
 
 def compare(device: str) -> None:
     """Compare on small tensors."""
-    from hoyer_det.spiking.fused import cuda
+    from hoyer_det.kernels import cuda
 
     modes = [*itertools.product(('layer', 'channel'), ('clip', 'exclude')), ('fixed', 'exclude')]
     # Each tile, entries alone or several at once; several tiles along each side.
@@ -186,7 +195,7 @@ def compare(device: str) -> None:
             check(x, norm, layer, torch.randn_like(x), None, tolerance)
             check(x, norm, layer, None, square, tolerance)
             if dtype == DTYPES[0]:
-                check_odd(x, norm, layer)
+                check_nonfinite(x, norm, layer)
 
     # Potentials near the level are multiples of 1/32 or 1/16, as a norm would hand them on.
     x, norm, layer = inputs((4, 5, 9, 11), True, 'fixed', 'clip', torch.float16, device=device)
@@ -203,11 +212,11 @@ def compare(device: str) -> None:
     # Nothing is positive.
     x = -x.abs()
     values = step(cuda, x, norm, layer, None, x.new_tensor(1.0))
-    for name in ('spikes', 'square', 'x', 'threshold', 'extremum', 'average_weight'):
+    for name in ('spikes', 'square', 'x', 'threshold', 'extremum', 'valid'):
         assert not values[name].any(), name
 
     for dtype, count in itertools.product(DTYPES, (1, 7, 8, 4096, 5003)):
-        flat = (torch.rand(count, device=device) - 0.5).clamp_(min=0).to(dtype)
+        flat = (torch.rand(count, device=device) < 0.4).to(dtype)
         bits = cuda.pack(flat)
         flags = F.pad(flat != 0, (0, -count % 8)).view(-1, 8)
         assert bits.dtype == torch.uint8 and bits.shape == ((count + 7) // 8,)
@@ -229,7 +238,7 @@ POOLINGS = [
 
 def compare_pooling(device: str) -> None:
     """Compare with PyTorch's own pooling."""
-    from hoyer_det.spiking.fused import cuda_pooling
+    from hoyer_det.kernels import cuda_pooling
 
     for pooling, last, dtype in itertools.product(POOLINGS, (False, True), DTYPES):
         *window, ceil_mode, size = pooling
@@ -253,33 +262,33 @@ def compare_pooling(device: str) -> None:
 
 def check_evaluation(x, norm):
     """Compare the spikes at given levels with float64."""
-    from hoyer_det.spiking.fused import cuda
+    from hoyer_det.kernels import cuda
 
     u = x.double() if norm is None else copy.deepcopy(norm).double().eval()(x.double())
+    own = () if norm is None else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     for level in (x.new_tensor([0.4]), torch.rand(x.size(1)).to(x)):
         with torch.no_grad():
-            spikes = cuda.fire(x, level, norm)
+            spikes = cuda.fire(x, level, own, 0.0 if norm is None else norm.eps)
         above = u - level.view(1, -1, *[1] * (x.dim() - 2))
         assert not ((spikes != (above >= 0)) & (above.abs() > 1e-5)).any()
         assert spikes.stride() == x.stride() and 0.05 < spikes.mean() < 0.95
 
 
-def check_odd(x, norm, layer):
-    """See that a NaN or inf is reported and kept out of the average, which may also stand still."""
-    from hoyer_det.spiking.fused import cuda
+def check_nonfinite(x, norm, layer):
+    """See that a NaN or inf is reported, and that a NaN makes no extremum."""
+    from hoyer_det.kernels import cuda
 
     layer = copy.deepcopy(layer)
     for bad, layer.saturated in itertools.product(('nan', 'inf', '-inf'), ('exclude', 'clip')):
-        odd = x.clone()
-        odd[-1, 1].view(-1)[-1] = float(bad)
-        values = step(cuda, odd, norm, layer, None, x.new_tensor(1.0))
-        assert values['odd'] == 1 and values['odd'].shape == ()
+        image = x.clone()
+        image[-1, 1].view(-1)[-1] = float(bad)
+        values = step(cuda, image, norm, layer, None, x.new_tensor(1.0))
+        assert values['nonfinite'] == 1 and values['nonfinite'].shape == ()
         # Behind a norm all is NaN; without one an inf is clipped.
         moved = norm is None and bad != 'nan'
         assert values['extremum'].isfinite().all() and values['extremum'].any() == moved
-    values = step(cuda, x, norm, layer, None, x.new_tensor(1.0), track=False)
-    assert values['odd'] == 0 and not values['extremum'].any()
-    assert norm is None or not torch.equal(values['mean'], norm.running_mean)
+    values = step(cuda, x, norm, layer, None, x.new_tensor(1.0))
+    assert values['nonfinite'] == 0
 
 
 def let_interpreter_loop() -> None:
@@ -297,7 +306,7 @@ def let_interpreter_loop() -> None:
 
 def compile_all(capability: int) -> None:
     """Compile what forward and backward passes launch, as Triton would for a GPU."""
-    from hoyer_det.spiking.fused import cuda, cuda_pooling
+    from hoyer_det.kernels import cuda, cuda_pooling
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver, jit
 
