@@ -1,7 +1,7 @@
 """Measure speed and memory of spiking networks against their ReLU twins.
 
-Every figure is a ratio of two things measured in turn in the same run. See docs/benchmarks.md. The
-fused path is measured; ``HOYER_DET_FUSED=0`` measures the plain one.
+Every figure is a ratio of two things measured in turn in the same run. See docs/benchmarks.md. On
+CUDA the experimental kernels run; ``--kernels plain`` measures PyTorch's operations instead.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.commands.memory import keep_freed_memory
-from hoyer_det.spiking import HoyerSpike, fused_path, plain_path, record_hoyer_squares
+from hoyer_det.kernels import LEVELS, FastHoyerSpike, norm_spike, set_kernels
+from hoyer_det.spiking import record_hoyer_squares
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -36,6 +36,7 @@ NETWORKS = {
 SECTIONS = ('neuron', 'detectors', 'memory', 'scaling', 'lif')
 LIF_STEPS = 4
 HOYER_WEIGHT = 1e-8
+KERNELS = os.environ.get('BENCHMARK_KERNELS', 'experimental')
 Times = dict[str, list[tuple[float, float]]]
 
 
@@ -57,17 +58,20 @@ class Lif(nn.Module):
 
 
 def main() -> None:
-    """Run everything on the fused path and write table, JSON and plot."""
+    """Run everything and write table, JSON and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--quick', action='store_true', help='small sizes, two rounds')
     parser.add_argument('--rounds', type=int, help='repetitions of every step')
     parser.add_argument('--batch', type=int, help='images in a batch of the detectors')
     parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS)
+    parser.add_argument('--kernels', choices=LEVELS, default='experimental')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' / 'benchmarks')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: PyTorch sees no CUDA device; use --device cpu')
+    global KERNELS
+    KERNELS = os.environ['BENCHMARK_KERNELS'] = args.kernels  # for the processes it starts, too
     device = torch.device(args.device)
     on_gpu = args.device == 'cuda'
     rounds = args.rounds or (2 if args.quick else 20 if on_gpu else 5)
@@ -169,16 +173,14 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
     """Measure the neuron alone for a potential of one shape."""
     u = torch.randn(shape, device=device).mul_(2).requires_grad_()
     grad, target = torch.randn_like(u), torch.empty_like(u)
-    spike, relu = HoyerSpike().to(device), nn.ReLU()
+    spike, relu = FastHoyerSpike(kernels=KERNELS).to(device), nn.ReLU()
+    plain = FastHoyerSpike(kernels='plain').to(device)
     norm = nn.BatchNorm2d(shape[1]).to(device)
 
-    def fused_norm() -> Tensor:
-        return spike(u, norm) if spike.takes_norm(norm, u) else spike(norm(u))
-
-    def both(forward: Callable[[], Tensor], plain: bool = False) -> Callable[[], None]:
+    def both(forward: Callable[[], Tensor], neuron: nn.Module = spike) -> Callable[[], None]:
         def run() -> None:
             u.grad = None
-            with plain_path() if plain else nullcontext(), record_hoyer_squares(spike) as squares:
+            with record_hoyer_squares(neuron) as squares:
                 out = forward()
             torch.autograd.backward(
                 [out, *squares], [grad] + [torch.full_like(s, HOYER_WEIGHT) for s in squares]
@@ -192,11 +194,11 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
 
     cases = {
         'neuron': both(lambda: spike(u)),
-        'plain': both(lambda: spike(u), plain=True),
+        'plain': both(lambda: plain(u), plain),
         'relu': both(lambda: relu(u)),
         'copy': copy,
-        'norm+neuron': both(fused_norm),
-        'norm+neuron, plain': both(lambda: spike(norm(u)), plain=True),
+        'norm+neuron': both(lambda: norm_spike(norm, spike, u)),
+        'norm+neuron, plain': both(lambda: plain(norm(u)), plain),
         'norm+relu': both(lambda: relu(norm(u))),
     }
     times = alternate(cases, rounds, device)
@@ -206,10 +208,17 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
     section = f'forward+backward at {size}'
     add(rows, section, 'neuron / copies of its 20 bytes an entry', times, 'neuron', 'copy', limit)
     add(rows, section, 'ReLU / copies of its 20 bytes an entry', times, 'relu', 'copy', limit)
-    add(rows, section, 'neuron / plain tensor operations', times, 'neuron', 'plain')
+    add(rows, section, "neuron / PyTorch's operations", times, 'neuron', 'plain')
     add(rows, section, 'neuron / ReLU', times, 'neuron', 'relu')
     add(rows, section, 'norm+neuron / norm+ReLU', times, 'norm+neuron', 'norm+relu')
-    add(rows, section, 'norm+neuron / plain', times, 'norm+neuron', 'norm+neuron, plain')
+    add(
+        rows,
+        section,
+        "norm+neuron / PyTorch's operations",
+        times,
+        'norm+neuron',
+        'norm+neuron, plain',
+    )
 
 
 def build(config: str, device: torch.device) -> nn.Module:
@@ -217,6 +226,7 @@ def build(config: str, device: torch.device) -> nn.Module:
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
+    set_kernels(model, KERNELS)
     return model.to(device).train()
 
 
@@ -335,7 +345,7 @@ def _peak(
     init_default_scope('mmdet')
     if lean:
         from hoyer_det.backbones import vgg
-        from hoyer_det.backbones.pooling import LeanMaxPool2d
+        from hoyer_det.kernels import LeanMaxPool2d
 
         vgg.build_max_pool = lambda act_cfg, *args, **kwargs: LeanMaxPool2d(*args, **kwargs)
     before = _status('VmRSS')
@@ -374,6 +384,7 @@ def scaling(rows: list[dict], device: torch.device, quick: bool, rounds: int) ->
         cases = {}
         for act in ('HoyerSpike', 'ReLU'):
             net = HoyerVGG(point['depth'], 0.25, act_cfg=dict(type=act)).to(device).train()
+            set_kernels(net, KERNELS)
             cases[act] = backbone_step(net, x)
         times = alternate(cases, rounds, device)
         what = 'depth {depth}, batch {batch}, {size} px'.format(**point)
@@ -391,6 +402,7 @@ def lif(rows: list[dict], device: torch.device, quick: bool, rounds: int) -> Non
     size, width = (64, 0.125) if quick else (300, 0.25)
     x = torch.randn(2, 3, size, size, device=device)
     ours = HoyerVGG(16, width).to(device).train()
+    set_kernels(ours, KERNELS)
     theirs = HoyerVGG(16, width, act_cfg=dict(type='ReLU'))
     for module in list(theirs.modules()):
         if isinstance(getattr(module, 'act', None), nn.ReLU):
@@ -450,6 +462,4 @@ def plot(rows: list[dict], file: Path, title: str) -> None:
 
 
 if __name__ == '__main__':
-    fused = os.environ.setdefault('HOYER_DET_FUSED', '1') == '1'  # for the processes it starts, too
-    with fused_path() if fused else plain_path():
-        main()
+    main()

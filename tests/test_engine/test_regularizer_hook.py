@@ -12,7 +12,7 @@ import pytest
 import torch
 from hoyer_det.backbones import blocks
 from hoyer_det.engine import HoyerRegularizerHook
-from hoyer_det.spiking import check_potentials, spiking_layers
+from hoyer_det.spiking import check_potentials, record_spikes, spiking_layers
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hooks import Hook, LoggerHook, SyncBuffersHook
@@ -21,6 +21,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from tiny_ssd import Watch, batch, build_ssd, images, train
 from torch import nn
+from torch.nn.functional import batch_norm
 from torch.utils.checkpoint import checkpoint
 
 WEIGHT = 1e-3
@@ -42,8 +43,13 @@ def independent_squares(model: nn.Module):
     squares: list[torch.Tensor] = []
 
     def add(layer, inputs):
-        if layer.training and torch._C._current_graph_task_id() == -1:
-            clipped = (inputs[0].double() / layer.threshold.abs().double()).clamp(0, 1)
+        potential, *norm = inputs
+        potential = potential.double()
+        if norm:
+            weight, bias = norm[0].weight.double(), norm[0].bias.double()
+            potential = batch_norm(potential, None, None, weight, bias, True, eps=norm[0].eps)
+        if layer.training and layer.tracking:
+            clipped = (potential / layer.threshold.abs().double()).clamp(0, 1)
             squares.append(clipped.sum() ** 2 / clipped.square().sum())
 
     handles = [m.register_forward_pre_hook(add) for m in spiking_layers(model).values()]
@@ -72,7 +78,7 @@ def loss_gradients(model: nn.Module, weight: float, seed: int = 0) -> dict[str, 
 
 
 def recording_is_off(model: nn.Module) -> bool:
-    return all(layer._square_log is None for layer in spiking_layers(model).values())
+    return all(not layer._observers for layer in spiking_layers(model).values())
 
 
 def test_runner_adds_the_weighted_sum_of_all_layers(tmp_path):
@@ -103,6 +109,18 @@ def test_gradient_grows_by_that_of_the_term_in_float64():
         if name.startswith(('backbone', 'neck')) and name.endswith(('conv.weight', 'threshold')):
             assert value.abs().sum() > 0, name
     assert not any(value.any() for name, value in term.items() if name.startswith('bbox_head'))
+
+
+def test_per_image_divides_by_the_batch():
+    model = build_ssd()
+    terms = []
+    for per_image in (False, True):
+        runner = SimpleNamespace(model=model, hooks=[])
+        hook = HoyerRegularizerHook(WEIGHT, per_image=per_image)
+        hook.before_train(runner)
+        terms.append(model(**batch(model), mode='loss')['loss_hoyer'].item())
+        hook.after_train(runner)
+    assert terms[0] == pytest.approx(len(batch(model)['inputs']) * terms[1], rel=1e-6)
 
 
 def test_gradient_accumulation_takes_the_mean(tmp_path):
@@ -233,12 +251,13 @@ def test_two_stage_detector_gets_the_term_too(tmp_path):
 def test_nothing_outlives_a_training_step():
     model = build_ssd()
     references = []
-    for layer in spiking_layers(model).values():
-        layer.register_forward_hook(
-            lambda m, i, o: references.append(weakref.ref(m._square_log[-1]))
-        )
+
+    def observe(name, layer, spikes, square):
+        references.append(weakref.ref(square))
+
     with listening(model) as hook:
-        losses = model(**batch(model), mode='loss')
+        with record_spikes(model, observe):
+            losses = model(**batch(model), mode='loss')
         references.append(weakref.ref(losses['loss_hoyer']))
         assert recording_is_off(model)
         total(losses).backward()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hoyer_det.engine import HoyerRegularizerHook
 from hoyer_det.engine.spike_statistics_hook import SpikeStatisticsHook
-from hoyer_det.spiking import HoyerSpike, spiking_layers
+from hoyer_det.spiking import HoyerSpike, record_spikes, spiking_layers
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
@@ -42,7 +42,7 @@ class Rates(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         for name, layer in spiking_layers(runner.model).items():
-            self.steps[-1][f'extremum/{name}'] = float(layer._running_average().mean())
+            self.steps[-1][f'extremum/{name}'] = float(layer.average_extremum().mean())
             self.steps[-1][f'threshold/{name}'] = abs(layer.threshold.item())
 
     def listen(self, name):
@@ -70,20 +70,20 @@ def test_numbers_of_the_measured_iterations_and_of_no_other(tmp_path):
     assert steps[2] != steps[4]
 
 
-def test_it_listens_in_the_measured_iterations_only(tmp_path):
+def test_it_observes_the_measured_iterations_only(tmp_path):
     class Listeners(Hook):
         priority = 'VERY_LOW'
         seen: list[int] = []
 
         def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-            self.seen.append(sum(len(layer._forward_hooks) for layer in layers))
+            self.seen.append(sum(len(layer._observers) for layer in layers))
 
     model = build_ssd()
     layers = spiking_layers(model).values()
     hook = SpikeStatisticsHook(interval=3)
     train(model, [hook, Listeners()], tmp_path, iters=4)
     assert Listeners.seen == [0, 0, len(layers), 0]
-    assert not any(layer._forward_hooks for layer in layers)
+    assert not any(layer._observers for layer in layers)
     assert hook._sums == {}
 
 
@@ -138,10 +138,9 @@ def test_half_precision_holds_the_number_of_neurons(dtype):
     # 70001 neurons are infinitely many in float16, and 70144 in bfloat16.
     u = torch.zeros(1, 1, 1, 70001, dtype=dtype)
     u[..., :7000] = 2
-    handle = layer.register_forward_hook(hook._listener('layer'))
-    layer(u)
-    handle.remove()
-    assert hook._sums['layer'].tolist() == [7000, 70001, 7000]
+    with record_spikes(layer, hook._observe):
+        layer(u)
+    assert hook._sums[''].tolist() == [7000, 70001, 7000]
 
 
 def test_a_layer_without_a_positive_potential_logs_no_nan(tmp_path):

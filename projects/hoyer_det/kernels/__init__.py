@@ -9,7 +9,7 @@ can leave this folder out.
 """
 
 from .convolution import SpikeConv2d
-from .dispatch import LEVELS, set_kernels
+from .dispatch import LEVELS, plain_kernels, set_kernels
 from .neuron import FastHoyerSpike, norm_spike
 from .pooling import LeanMaxPool2d
 
@@ -19,5 +19,6 @@ __all__ = [
     'LeanMaxPool2d',
     'SpikeConv2d',
     'norm_spike',
+    'plain_kernels',
     'set_kernels',
 ]

@@ -46,6 +46,7 @@ class SpikeConv2d(nn.Conv2d):
         """Convolve images or spikes (N, C, H, W)."""
         if (
             not (torch.is_grad_enabled() and self.weight.requires_grad)
+            or torch.compiler.is_compiling()  # a comparison of sizes would compile twice
             or x.dim() != 4
             or x.numel() < SMALLEST
             or self.padding_mode != 'zeros'

@@ -2,6 +2,8 @@
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Literal
@@ -47,6 +49,25 @@ def set_kernels(model: nn.Module, level: Level) -> None:
     check_level('set_kernels', level)
     for module in model.modules():
         if hasattr(type(module), 'kernels'):
+            module.kernels = level
+
+
+@contextmanager
+def plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Let a model compute by PyTorch's own operations while the block runs.
+
+    Forward hooks on norms and neurons then see what these modules read: membrane potentials, which the
+    kernels never write to memory.
+
+    Args:
+        model: Network with spiking layers; afterwards each has its own setting again.
+    """
+    levels = [(m, m.kernels) for m in model.modules() if hasattr(type(m), 'kernels')]
+    set_kernels(model, 'plain')
+    try:
+        yield
+    finally:
+        for module, level in levels:
             module.kernels = level
 
 
