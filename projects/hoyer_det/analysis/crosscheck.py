@@ -7,7 +7,7 @@ import torch
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
 from torch import Tensor, nn
 
-from .observation import plain_modules
+from ..kernels import plain_kernels
 from .operations import OperationCounter
 
 
@@ -25,7 +25,7 @@ def mmengine_dense(model: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int
         Multiply-accumulates of convolutions and linear layers, and what MMEngine counts beside them by
         operator, such as two operations for each output of a batch norm.
     """
-    with torch.no_grad(), plain_modules(model):
+    with torch.no_grad(), plain_kernels(model):
         counter = FlopAnalyzer(model, inputs)
         counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         counter.tracer_warnings('none')
@@ -65,7 +65,7 @@ def spikingjelly_operations(model: nn.Module, batch: Any) -> tuple[int, int]:
         ) from error
     additions = SynOpCounter()
     products = MACCounter(extra_ignore_modules=[nn.modules.batchnorm._BatchNorm])
-    with torch.no_grad(), plain_modules(model), DispatchCounterMode([additions, products]):
+    with torch.no_grad(), plain_kernels(model), DispatchCounterMode([additions, products]):
         model.test_step(batch)
     return additions.get_total(), products.get_total()
 

@@ -5,19 +5,8 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
+from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
-
-
-@contextmanager
-def plain_modules(model: nn.Module) -> Iterator[None]:
-    """Let a network call module by module, so that hooks see every potential.
-
-    The fused kernels of today step aside where hooks are registered, so nothing is to be done.
-
-    Args:
-        model: Network that holds ``HoyerSpike`` layers.
-    """
-    yield
 
 
 @contextmanager
@@ -31,7 +20,7 @@ def observe_neurons(
         callback: Takes the name of the layer, the layer, its potentials and its spikes, both of shape
             (N, C, ...). Applications to empty tensors are left out.
     """
-    with plain_modules(model), ExitStack() as hooks:
+    with plain_kernels(model), ExitStack() as hooks:
         for name, layer in spiking_layers(model).items():
 
             def hook(
@@ -58,7 +47,7 @@ def change_potentials(
     def hook(module: HoyerSpike, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (change(module, inputs[0]),)
 
-    with plain_modules(model), ExitStack() as hooks:
+    with plain_kernels(model), ExitStack() as hooks:
         for layer in spiking_layers(model).values():
             hooks.callback(layer.register_forward_pre_hook(hook).remove)
         yield

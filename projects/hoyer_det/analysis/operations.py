@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..kernels import plain_kernels
 from ..spiking import HoyerSpike
-from .observation import plain_modules
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 # Sums of a few spikes, as a residual of spikes makes them, are whole numbers up to here.
@@ -135,7 +135,7 @@ class OperationCounter(TorchDispatchMode):
         self._this_image = {}
         own = (*self._model.parameters(), *self._model.buffers())
         self._parameters = {tensor.data_ptr() for tensor in own}
-        with plain_modules(self._model), ExitStack() as hooks:
+        with plain_kernels(self._model), ExitStack() as hooks:
             for name, module in self._model.named_modules():
                 if name:
                     hooks.callback(module.register_forward_pre_hook(self._begin(name)).remove)

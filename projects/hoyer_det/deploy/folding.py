@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.blocks import SpikingSequential
 from ..backbones.resnet import SpikingBasicBlock, SpikingBottleneck
+from ..kernels import SpikeConv2d
 
 # Convolutions whose weight is used as it stands; weight standardisation, for one, would undo a scale.
-_CONVS = (nn.Conv2d, Conv2d)
+_CONVS = (nn.Conv2d, Conv2d, SpikeConv2d)
 _SEQUENTIAL = (nn.Sequential.forward, SpikingSequential.forward)
 
 
@@ -66,7 +67,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
         >>> from hoyer_det.backbones import HoyerVGG
         >>> folded = fold_norms(HoyerVGG(11))
         >>> [type(layer).__name__ for layer in folded.stages[1][0]]
-        ['Conv2d', 'LeanMaxPool2d', 'Identity', 'HoyerSpike']
+        ['SpikeConv2d', 'LeanMaxPool2d', 'Identity', 'FastHoyerSpike']
     """
     model = copy.deepcopy(model).eval()
     for place in list(_places(model)):

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
 
 _SAMPLE = 1_000_000  # potentials from which the quantiles are read
@@ -59,7 +60,7 @@ class CalibrateThresholdsHook(Hook):
         if not layers:
             raise ValueError('CalibrateThresholdsHook: no HoyerSpike in training mode in the model')
         batches = list(islice(runner.train_dataloader, self.batches))
-        with torch.no_grad():
+        with torch.no_grad(), plain_kernels(model):
             chosen = self._choose(model, layers, batches)
             _renew_statistics(model, layers, batches)
         silent = [name for name in layers if name not in chosen]
