@@ -14,6 +14,7 @@ COMMANDS = {
     'test': ('test', 'evaluate a checkpoint'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),
+    'check-data': ('check_data', 'look for faults in annotations and images'),
     'download-data': (
         'download_data',
         'bring Pascal VOC, COCO or the embedded shapes into a folder',

@@ -11,7 +11,9 @@ from .datasets.completion import LOADERS, complete_config, iterate_datasets
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
 
 
-def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path, options: dict[str, Any] | None = None, complete: bool = True
+) -> Config:
     """Load a config file and make it fit the data set it names.
 
     ``options`` are merged as by ``Config.merge_from_dict``, with one addition: an option
@@ -21,9 +23,11 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     Args:
         path: Config file.
         options: Dotted keys and values, as given on a command line.
+        complete: Whether to complete the config, which reads the annotations of data sets that
+            bring classes of their own.
 
     Returns:
-        The completed config; dumped to a file it needs no further completion.
+        The config; a completed one that is dumped to a file needs no further completion.
 
     Raises:
         FileNotFoundError: If the config, the folder of a VOC- or COCO-format data set, or an
@@ -41,7 +45,8 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     if 'data_root' in options:
         _move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
-    complete_config(cfg)
+    if complete:
+        complete_config(cfg)
     return cfg
 
 

@@ -53,6 +53,8 @@ def test_categories_are_in_the_order_of_their_ids(file: Path) -> None:
         ('{"images": [', 'not a valid JSON file'),
         (b'\xff\xfe', 'not a valid JSON file'),
         ('[]', "has no 'images'"),
+        ('{"images": 3}', "has no 'images'"),
+        ('{"images": [3]}', r"images\[0\] lacks 'id'"),
         ('{"images": [{"id": 1}]}', r"images\[0\] lacks 'file_name'; each needs id, file_name"),
     ],
 )
@@ -79,6 +81,15 @@ def test_what_is_no_annotation_file_is_named(
         (lambda c: c['annotations'][1].update(id=1), '2 annotations have id 1'),
         (lambda c: c['categories'][2].pop('name'), r"categories\[2\] lacks 'name'"),
         (lambda c: c['annotations'][1].pop('area'), r"annotations\[1\] lacks 'area'"),
+        (
+            lambda c: c['annotations'][0].update(id=[1]),
+            r'has id \[1\]; it must be a number or a word',
+        ),
+        (lambda c: c['annotations'][0].update(area='9'), "has area '9'; it must be a number"),
+        (
+            lambda c: c['annotations'][0].update(bbox=[1, 2, '3', 4]),
+            r"bbox \[1, 2, '3', 4\]; it must",
+        ),
         (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), r'bbox \[1, 2, 3\]; it must be'),
         (lambda c: c['annotations'][2].update(category_id=99), 'annotation 3 has category_id 99'),
         (lambda c: c['annotations'][2].update(image_id=6), 'annotation 3 has image_id 6'),

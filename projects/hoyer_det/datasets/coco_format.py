@@ -126,16 +126,22 @@ def _read_json(ann_file: str | Path) -> Any:
 
 def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[str, ...]) -> None:
     items = content.get(key) if isinstance(content, dict) else None
-    if not items:
+    if not items or not isinstance(items, list):
         raise ValueError(
             f'{ann_file}: has no {key!r}; a file in COCO format lists images, annotations and '
             'categories'
         )
     for index, item in enumerate(items):
         for field in fields:
-            if field not in item:
+            if not isinstance(item, dict) or field not in item:
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] lacks {field!r}; each needs {", ".join(fields)}'
+                )
+        for field in {'id', 'image_id', 'category_id', 'file_name'}.intersection(item):
+            if not isinstance(item[field], int | str):
+                raise ValueError(
+                    f'{ann_file}: {key}[{index}] has {field} {shorten(repr(item[field]))}; it must be a '
+                    'number or a word'
                 )
         if key == 'annotations' and not _is_box(item['bbox']):
             raise ValueError(
@@ -209,8 +215,8 @@ class CocoFormatDataset(CocoDataset):
         check_sizes(self.pipeline)
 
     @classmethod
-    def complete(cls, dataset: dict[str, Any]) -> None:
-        """Fill in the files and classes that the arguments leave open, in place."""
+    def name_files(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the files that the arguments leave open, in place."""
         if dataset.get('data_root'):
             require_folder(dataset['data_root'], 'with annotations in COCO format')
         split = _SPLITS[bool(dataset.get('test_mode'))]
@@ -219,6 +225,11 @@ class CocoFormatDataset(CocoDataset):
         prefix = dataset.get('data_prefix') or {}
         if prefix.get('img') is None:
             dataset['data_prefix'] = {**prefix, 'img': f'{split}/'}
+
+    @classmethod
+    def complete(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the files and the classes that the arguments leave open, in place."""
+        cls.name_files(dataset)
         metainfo = dataset.get('metainfo') or {}
         classes = metainfo.get('classes') or _summary(cls._file(dataset))[0]
         classes = (classes,) if isinstance(classes, str) else tuple(classes)

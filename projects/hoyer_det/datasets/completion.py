@@ -36,17 +36,10 @@ def complete_config(cfg: Config) -> None:
         FileNotFoundError: If a folder, a list of images or an annotation file is missing.
         ValueError: If data sets differ in their classes, or an annotation file is faulty.
     """
-    splits = {
-        key: [dataset for dataset in iterate_datasets(cfg, (key,)) if dataset.type in _KINDS]
-        for key in LOADERS
-    }
+    splits = own_datasets(cfg)
     datasets = [dataset for split in splits.values() for dataset in split]
     if not datasets:
         return
-    for dataset in datasets:
-        if dataset.get('data_root') is None:
-            dataset.data_root = cfg.get('data_root')
-    _name_coco_files(cfg, splits)
     classes = _complete_datasets(datasets)
     _warn_of_overlap(splits)
     set_num_classes(cfg.model, len(classes))
@@ -59,6 +52,28 @@ def complete_config(cfg: Config) -> None:
         f'{datasets[0].data_root}: {len(classes)} classes ({names}), trained on {used[0]}, '
         f'evaluated on {used[1]}{", what is trained on" if used[0] == used[1] else ""}'
     )
+
+
+def own_datasets(cfg: Config) -> dict[str, list[Any]]:
+    """Give the VOC- and COCO-format data sets of a config what it names outside of them, in place.
+
+    Args:
+        cfg: Config of a detector.
+
+    Returns:
+        The configs of the VOC- and COCO-format data sets of each loader.
+    """
+    splits = {
+        key: [dataset for dataset in iterate_datasets(cfg, (key,)) if dataset.type in _KINDS]
+        for key in LOADERS
+    }
+    datasets = [dataset for split in splits.values() for dataset in split]
+    for dataset in datasets:
+        if dataset.get('data_root') is None:
+            dataset.data_root = cfg.get('data_root')
+    if datasets:
+        _name_coco_files(cfg, splits)
+    return splits
 
 
 def iterate_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> Iterator[Any]:

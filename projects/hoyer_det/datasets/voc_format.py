@@ -135,20 +135,26 @@ class VOCFormatDataset(XMLDataset):
         check_sizes(self.pipeline)
 
     @classmethod
-    def complete(cls, dataset: dict[str, Any]) -> None:
-        """Fill in the classes and the list of images that the arguments leave open, in place."""
+    def name_files(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the list of images that the arguments leave open, in place."""
         root = require_folder(dataset.get('data_root'), 'in Pascal VOC layout')
         # Without a prefix MMDetection would look beside data_root, not below it.
         dataset['data_prefix'] = {'sub_data_root': '', **(dataset.get('data_prefix') or {})}
-        metainfo = dataset.get('metainfo') or {}
-        classes = metainfo.get('classes') or read_classes(root)
-        classes = (classes,) if isinstance(classes, str) else tuple(classes)
-        dataset['metainfo'] = {**metainfo, 'classes': classes}
         if not dataset.get('ann_file'):
             train, test = read_splits(root)
             dataset['ann_file'] = (
                 f'ImageSets/Main/{test if dataset.get("test_mode") else train}.txt'
             )
+
+    @classmethod
+    def complete(cls, dataset: dict[str, Any]) -> None:
+        """Fill in the files and the classes that the arguments leave open, in place."""
+        root = require_folder(dataset.get('data_root'), 'in Pascal VOC layout')
+        metainfo = dataset.get('metainfo') or {}
+        classes = metainfo.get('classes') or read_classes(root)
+        classes = (classes,) if isinstance(classes, str) else tuple(classes)
+        dataset['metainfo'] = {**metainfo, 'classes': classes}
+        cls.name_files(dataset)
 
     @classmethod
     def class_source(cls, dataset: dict[str, Any]) -> str:

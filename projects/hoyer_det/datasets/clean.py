@@ -1,0 +1,123 @@
+"""Writes a copy of a data set's annotations without what ``check-data`` found wrong."""
+
+import json
+import os
+import shutil
+import uuid
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+
+from .check import Problem, Report, Source
+from .coco_format import read_annotations
+from .voc_format import without_namespaces
+
+# Problems that taking the image out would not mend, or that writing the file anew mends.
+_NOT_OF_THE_IMAGE = ('empty line', 'listed twice', 'iscrowd', 'one file, several ids')
+
+
+def write_clean(report: Report, folder: str | Path) -> Path:
+    """Write lists and annotations without the boxes and images that have a problem.
+
+    Of what is trained on and evaluated, the training loses the image. Images are not copied: their
+    folders are linked to. The folder appears when it is complete.
+
+    Args:
+        report: What :func:`hoyer_det.datasets.check.check_datasets` returned.
+        folder: New folder, to be used as ``data_root`` in place of the old one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: If the folder exists.
+        ValueError: If the data sets do not lie below one ``data_root``, or a file is unusable as a whole.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f'{folder}: exists already; name a new folder')
+    (root, *others) = dict.fromkeys(source.root for source in report.sources)
+    if others:
+        raise ValueError(
+            f'{folder}: data sets of one data_root are needed, not of {root}, {others[0]}'
+        )
+    for problem in report.problems:
+        if problem.kind == 'file unusable':
+            raise ValueError(f'{problem.source}: {problem.detail}; mend this first')
+    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}.tmp')
+    try:
+        for source in report.sources:
+            problems = [p for p in report.problems if p.source == source.file]
+            (_write_coco if source.coco else _write_voc)(source, problems, temporary)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _sort(problems: list[Problem]) -> tuple[set[str], dict[str, set[int]]]:
+    """Return the images to take out, and the boxes to take out of the others."""
+    images, boxes = set(), defaultdict(set)
+    for problem in problems:
+        if problem.item is not None:
+            boxes[problem.image].add(problem.item)
+        elif problem.kind not in _NOT_OF_THE_IMAGE:
+            images.add(problem.image)
+    return images, boxes
+
+
+def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
+    images, boxes = _sort(problems)
+    target = folder / os.path.relpath(source.file, source.root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = [name for name in source.names if name not in images]
+    target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
+    _link(source.images, source.root, folder)
+    old = Path(source.images).with_name('Annotations')
+    new = folder / os.path.relpath(old, source.root)
+    new.mkdir(parents=True, exist_ok=True)
+    for name in kept:
+        file, copy = old / f'{name}.xml', new / f'{name}.xml'
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if name not in boxes:
+            shutil.copyfile(file, copy)
+            continue
+        root = without_namespaces(ET.parse(file).getroot())
+        for number, item in enumerate(root.findall('object')):
+            if number in boxes[name]:
+                root.remove(item)
+        ET.ElementTree(root).write(copy, encoding='utf-8')
+
+
+def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
+    images, boxes = _sort(problems)
+    faulty = set().union(*boxes.values())
+    content, _ = read_annotations(source.file)
+    ids: dict[str, object] = {}  # file name -> the id that stays
+    moved = {}
+    for image in content['images']:
+        if image['file_name'] not in images:
+            moved[image['id']] = ids.setdefault(image['file_name'], image['id'])
+    content['images'] = [i for i in content['images'] if moved.get(i['id'], object()) == i['id']]
+    content['annotations'] = [
+        {**annotation, 'image_id': moved[annotation['image_id']]}
+        for annotation in content['annotations']
+        if annotation['image_id'] in moved and annotation['id'] not in faulty
+    ]
+    target = folder / os.path.relpath(source.file, source.root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    _link(source.images, source.root, folder)
+
+
+def _link(images: str, root: str, folder: Path) -> None:
+    """Link to a folder of images from its place in the new folder."""
+    relative = os.path.relpath(images, root)
+    if relative.split(os.sep)[0] in ('.', '..'):
+        raise ValueError(
+            f'{images}: images in a folder of their own below {root} can be linked to only'
+        )
+    link = folder / relative
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(Path(images).resolve(), target_is_directory=True)
