@@ -54,7 +54,7 @@ def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
                 f'{ann_file}: the name of category {category["id"]!r} {name_fault(category["name"])}'
             )
     _check_unique(ann_file, content, 'categories', 'name')
-    content['categories'].sort(key=lambda category: category['id'])
+    content['categories'].sort(key=lambda category: (str(type(category['id'])), category['id']))
     known = {
         'image_id': {image['id'] for image in content['images']},
         'category_id': {category['id'] for category in content['categories']},
