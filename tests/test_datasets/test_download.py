@@ -136,7 +136,8 @@ def coco(server: Server, monkeypatch: pytest.MonkeyPatch) -> tuple[Part, ...]:
         data = make_zip({name: name.encode() * 50 for name in files})
         server.files[f'/{stem}.zip'] = data
         contents = {f'{stem}/*{Path(files[0]).suffix}': len(files)}
-        archive = Archive(f'{server.url}/{stem}.zip', len(data))
+        md5 = hashlib.md5(data).hexdigest()
+        archive = Archive(f'{server.url}/{stem}.zip', len(data), md5)
         parts.append(Part((archive,), 'coco', '.', contents, unpacked=1000))
     monkeypatch.setitem(DATASETS, 'coco', tuple(parts))
     return tuple(parts)
@@ -174,9 +175,9 @@ def test_table_of_archives():
         'VOCtrainval_06-Nov-2007.tar': 'c52e279531787c972589f7e41ab4ae64',
         'VOCtest_06-Nov-2007.tar': 'b6e924de25625d8de591ea690078ad9f',
         'VOCtrainval_11-May-2012.tar': '6cd6e144f989b92b3379bac3b3de84fd',
-        'annotations_trainval2017.zip': None,
-        'train2017.zip': None,
-        'val2017.zip': None,
+        'annotations_trainval2017.zip': 'f4bbac642086de4f52a3fdda2de5fa2c',
+        'train2017.zip': 'cced6f7f71b7629ddf16f17bbcfab6b2',
+        'val2017.zip': '442b8da7639aecaf257c1dceb8ba8c80',
     }
     counts = {k: v for parts in DATASETS.values() for p in parts for k, v in p.contents.items()}
     assert (counts['train2017/*.jpg'], counts['val2017/*.jpg']) == (118287, 5000)
@@ -314,18 +315,38 @@ def test_wrong_checksum_removes_the_file(voc, server, tmp_path):
 
 def test_wrong_size_removes_the_file(coco, server, tmp_path):
     server.files['/annotations.zip'] += b'?'
-    with pytest.raises(DownloadError, match=f'{coco[0].archives[0].size} bytes'):
+    with pytest.raises(DownloadError, match=f'md5 {coco[0].archives[0].md5}'):
         download_datasets(['coco'], tmp_path)
     assert tree(tmp_path) == []
 
 
-def test_damaged_zip_is_removed_and_nothing_unpacked(coco, server, tmp_path):
+def test_damaged_zip_is_removed_and_nothing_unpacked(coco, server, tmp_path, monkeypatch):
     data = server.files['/val2017.zip']
     at = data.index(b'val2017/2.jpgval2017/2.jpg') + 20  # within the stored bytes of the second
-    server.files['/val2017.zip'] = data[:at] + b'?' + data[at + 1 :]
+    data = server.files['/val2017.zip'] = data[:at] + b'?' + data[at + 1 :]
+    # As if the publisher had packed it so: the checksum of the archive fits, that of a member does not.
+    whole = Archive(coco[1].archives[0].url, len(data), hashlib.md5(data).hexdigest())
+    part = Part((whole,), 'coco', '.', coco[1].contents, 1000)
+    monkeypatch.setitem(DATASETS, 'coco', (coco[0], part))
     with pytest.raises(DownloadError, match=r'val2017\.zip was damaged .*CRC.*removed: run again'):
         download_datasets(['coco'], tmp_path)
     assert tree(tmp_path) == [COCO_TREE[0]]
+
+
+@pytest.mark.parametrize('kind', ['tar', 'zip'])
+def test_archive_that_would_write_elsewhere(server, tmp_path, monkeypatch, kind):
+    data = dict(tar=make_tar, zip=make_zip)[kind]({'../../../out.txt': b'x', 'in.txt': b'x'})
+    server.files[f'/evil.{kind}'] = data
+    url = f'{server.url}/evil.{kind}'
+    archive = Archive(url, len(data), hashlib.md5(data).hexdigest())
+    monkeypatch.setitem(DATASETS, 'coco', (Part((archive,), 'coco', '.', {'in.txt': 1}, 1000),))
+    root = tmp_path / 'deep' / 'down'
+    if kind == 'tar':
+        with pytest.raises(DownloadError, match=r'evil\.tar would write outside its folder'):
+            download_datasets(['coco'], root)
+    else:  # zipfile leaves the dots out
+        download_datasets(['coco'], root)
+    assert not [path for path in tmp_path.rglob('out.txt') if root / 'coco' not in path.parents]
 
 
 def test_archive_with_too_few_files(coco, server, tmp_path, monkeypatch):
@@ -337,18 +358,18 @@ def test_archive_with_too_few_files(coco, server, tmp_path, monkeypatch):
 
 
 def test_interrupted_unpacking_does_not_look_complete(voc, server, tmp_path, monkeypatch):
-    unpack = download.extract_archive
+    unpack = download._extract
 
     def interrupted(path: Path, folder: Path) -> None:
         unpack(path, folder)
         if path.name == 'test.tar':
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(download, 'extract_archive', interrupted)
+    monkeypatch.setattr(download, '_extract', interrupted)
     with pytest.raises(KeyboardInterrupt):
         download_datasets(['voc2007'], tmp_path)
     assert tree(tmp_path) == ['downloads/test.tar', 'downloads/trainval.tar']
-    monkeypatch.setattr(download, 'extract_archive', unpack)
+    monkeypatch.setattr(download, '_extract', unpack)
     server.requests.clear()
     download_datasets(['voc2007'], tmp_path)
     assert tree(tmp_path) == VOC_TREE and server.requests == []

@@ -277,6 +277,9 @@ def test_foreign_content_is_refused_and_kept(tmp_path: Path) -> None:
 def test_damaged_sets_are_reported(tmp_path: Path, content: str) -> None:
     root = generate_shapes(tmp_path / 'shapes', 2, 1, 64)
     image = next((root / 'JPEGImages').iterdir())
+    image.write_bytes(b'')
+    with pytest.raises(ValueError, match=rf'{image.name} is empty; delete'):
+        generate_shapes(root, 2, 1, 64)
     image.unlink()
     with pytest.raises(ValueError, match=r'2 of 3 files JPEGImages/\*\.jpg; delete'):
         generate_shapes(root, 2, 1, 64)

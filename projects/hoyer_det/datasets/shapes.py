@@ -131,9 +131,14 @@ def _is_complete(root: Path, stamp: dict[str, int]) -> bool:
         )
     expected = stamp['num_train'] + stamp['num_test']
     for pattern in ('JPEGImages/*.jpg', 'Annotations/*.xml'):
-        count = len(list(root.glob(pattern)))
-        if count < expected:
-            raise ValueError(f'{root} has {count} of {expected} files {pattern}; delete {root}')
+        files = list(root.glob(pattern))
+        if len(files) < expected:
+            raise ValueError(
+                f'{root} has {len(files)} of {expected} files {pattern}; delete {root}'
+            )
+        empty = [file for file in files if file.stat().st_size == 0]
+        if empty:
+            raise ValueError(f'{min(empty)} is empty; delete {root}')
     return True
 
 
