@@ -1,23 +1,29 @@
 """The two Hoyer quantities of a tensor of clipped membrane potentials."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-Dims = int | tuple[int, ...] | None
+Dims = int | list[int] | tuple[int, ...] | None
 
 
-def absolute_sums(x: Tensor, dim: Dims = None) -> tuple[Tensor, Tensor]:
+def absolute_sums(x: Tensor, dim: Dims = None, synchronise: bool = False) -> tuple[Tensor, Tensor]:
     """Sum ``|x|`` and ``x**2`` over ``dim``, in at least float32.
 
     Args:
         x: Tensor of any shape and floating type.
         dim: Dimension or dimensions summed over; all of them by default.
+        synchronise: Whether to sum over all processes of a distributed run as well.
 
     Returns:
         The two sums, of the shape of ``x`` without ``dim``.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x.abs().sum(dim), x.square().sum(dim)
+    sums = x.abs().sum(dim), x.square().sum(dim)
+    if synchronise and distributed.is_available() and distributed.is_initialized():
+        from torch.distributed.nn.functional import all_reduce  # with gradients
+
+        sums = all_reduce(torch.stack(sums)).unbind()
+    return sums
 
 
 def hoyer_square(x: Tensor, dim: Dims = None) -> Tensor:

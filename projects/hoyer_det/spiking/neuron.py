@@ -31,12 +31,12 @@ def hoyer_spike(u: Tensor, v: Tensor, layer: 'HoyerSpike') -> tuple[Tensor, ...]
     clip = v.abs()
     c = torch.clamp(u, u.new_zeros(()), clip.to(u.dtype))
     dims = [d for d in range(u.dim()) if d != 1 or layer.extremum != 'channel']
-    first, second = layer.reduce(*absolute_sums(c, dims))
+    first, second = absolute_sums(c, dims, layer.synchronise)
     square = square_of_sums(first.sum(), second.sum())
     with torch.no_grad():
         if layer.saturated == 'exclude' and layer.extremum != 'fixed':
             below = c.masked_fill(u >= clip, 0.0)
-            first, second = layer.reduce(*absolute_sums(below, dims))
+            first, second = absolute_sums(below, dims, layer.synchronise)
         # A NaN compares as False.
         valid = ((second > 0) & torch.isfinite(second / first)).view(-1)
         extremum = torch.ones_like(valid, dtype=first.dtype)
@@ -69,15 +69,10 @@ class _Step(torch.autograd.Function):
 class HoyerSpike(nn.Module):
     r"""One-time-step spiking activation with a Hoyer-extremum firing level.
 
-    For a membrane potential :math:`u` and the trainable clip threshold :math:`v`, with
-    :math:`z = u / |v|` and :math:`c = \mathrm{clip}(z, 0, 1)`, a neuron fires
-
-    .. math:: o = [z \ge s \, E], \qquad E = \sum c^2 / \sum c
-
-    where the sums run over the whole layer or over each channel. :math:`E` gets no gradient. The
-    surrogate gradient of the step is the box :math:`\partial o / \partial z = h` for
-    :math:`0 < z \le w`. Source: Datta, Liu and Beerel, "Hoyer regularizer is all you need for ultra
-    low-latency spiking neural networks", arXiv 2212.10170.
+    The rule is :func:`hoyer_spike`, with the sums over the whole layer or over each channel, and the
+    surrogate gradient :math:`\partial o / \partial z = h` for :math:`0 < z \le w`. Source: Datta, Liu
+    and Beerel, "Hoyer regularizer is all you need for ultra low-latency spiking neural networks",
+    arXiv 2212.10170.
 
     In training, :math:`E` is the batch's, and an exponential average follows it,
     ``running = (1 - momentum) * running + momentum * E``, starting from 0. Evaluation uses that
@@ -85,20 +80,16 @@ class HoyerSpike(nn.Module):
     so that the start at 0 leaves no trace. The weight is a buffer of its own, so that the quotient
     still holds when buffers are averaged (an EMA of the model, several processes).
 
-    A layer or channel without a positive potential leaves its average alone. One that never had any,
-    as before the first training step, evaluates with :math:`E = 1`, the clip threshold itself;
-    :func:`hoyer_det.spiking.untrained_layers` finds such layers. Gradient checkpointing runs the
-    forward pass twice and so moves the average twice, as that of a batch norm, unless ``tracking`` is
-    False in the second.
+    A layer or channel without a positive potential leaves its average alone. One that never had any
+    evaluates with :math:`E = 1`; :func:`untrained_layers` finds layers before their first training
+    step. Gradient checkpointing runs the forward pass twice and so moves the average twice, as that
+    of a batch norm, unless ``tracking`` is False in the second.
 
     Args:
-        num_features: Number of channels C. Only ``extremum='channel'`` needs it; where it is not
-            known beforehand (an ``act_cfg``), the first batch or checkpoint tells. A copy made before
-            that, as ``EMAHook`` makes one, does not learn it, so give the number there.
-        extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper).
-            ``'channel'``: one per channel, dimension 1, over N and space (the authors' ImageNet VGG16
-            recipe); not for token layouts (N, L, C).
-            ``'fixed'``: :math:`E = 1`, the neuron fires at the clip threshold itself.
+        num_features: Number of channels C, needed for ``extremum='channel'`` only. Without it the
+            first batch or checkpoint tells; copies made before that (``EMAHook``) do not learn it.
+        extremum: ``'layer'``: one :math:`E` for the whole tensor (the paper). ``'channel'``: one for
+            each entry of dimension 1 (the authors' ImageNet VGG16). ``'fixed'``: :math:`E = 1`.
         threshold: Initial clip threshold :math:`v`, in the units of the potential; not 0.
         extremum_scale: :math:`s`, in ``z >= s * E``; positive.
         saturated: ``'clip'``: potentials of ``z >= 1`` count as 1 in :math:`E` (the paper).
@@ -106,16 +97,13 @@ class HoyerSpike(nn.Module):
         momentum: Weight of the newest batch in the running average, in (0, 1].
         surrogate_window: :math:`w`, upper end of the box, in units of :math:`z`.
         surrogate_height: :math:`h`, the height of the box.
-        synchronise: Whether sums run over the batches of all processes of a distributed run, as those
-            of ``SyncBatchNorm`` do.
-        inplace: Accepted because mmcv's ``ConvModule`` hands it to every activation; the potential
-            is needed for the gradient, so nothing is ever done in place.
+        synchronise: Whether sums run over the batches of all processes, as in ``SyncBatchNorm``.
+        inplace: Accepted because mmcv's ``ConvModule`` gives it to every activation; has no effect.
 
     Attributes:
         threshold: The trainable clip threshold :math:`v`, a scalar parameter.
         running_extremum: Buffer of shape (1,), or (C,) for ``extremum='channel'``.
-        running_weight: Buffer of the same shape, the weight of the batches behind each average:
-            the same exponential average of the constant 1.
+        running_weight: Buffer of the same shape: the same exponential average of the constant 1.
         tracking: Whether averages and observers follow in training, True by default.
 
     Raises:
@@ -194,16 +182,11 @@ class HoyerSpike(nn.Module):
         valid: Tensor | None = None,
         nonfinite: Tensor | None = None,
     ) -> Tensor:
-        """Hand out spikes: move the running average, tell observers.
+        """Return the spikes; move the running average and call the observers.
 
-        Whatever computes the spikes, this is the one place where the layer's state changes.
-
-        Args:
-            spikes: Spikes of the layer, returned as they are.
-            square: Hoyer square of the clipped potentials, a scalar; as the rest in training only.
-            extremum: Extremum of the batch, of the shape of ``running_extremum``.
-            valid: Where there is one; elsewhere the average stays.
-            nonfinite: Whether a potential was NaN or inf, a scalar.
+        Whatever computes the spikes, this is the one place where the layer's state changes. The other
+        arguments belong to training: ``H``, ``E`` and where there is one (:func:`hoyer_spike`), and
+        whether a potential was NaN or inf.
         """
         if not self.tracking:
             return spikes
@@ -223,18 +206,8 @@ class HoyerSpike(nn.Module):
         known = self.running_weight > 0
         return torch.where(known, self.running_extremum / self.running_weight, 1.0)
 
-    def reduce(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Add up sums over all processes, where the layer is synchronised."""
-        if not (self.synchronise and torch.distributed.is_initialized()):
-            return sums
-        from torch.distributed.nn.functional import all_reduce  # with gradients
-
-        return all_reduce(torch.stack(sums)).unbind()
-
     def set_channels(self, channels: int) -> None:
-        """Fix the number of channels, of which ``extremum='channel'`` keeps an average each.
-
-        The first input does the same.
+        """Fix the number of channels C for ``extremum='channel'``, as the first input does.
 
         Raises:
             ValueError: If the layer was made for another number.
@@ -264,11 +237,8 @@ class HoyerSpike(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the layer by its arguments."""
-        return (
-            f'num_features={self.num_features}, extremum={self.extremum!r}, '
-            f'extremum_scale={self.extremum_scale}, saturated={self.saturated!r}, '
-            f'momentum={self.momentum}'
-        )
+        names = 'num_features', 'extremum', 'extremum_scale', 'saturated', 'momentum'
+        return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
 
 
 _WANTED = dict(
