@@ -97,10 +97,10 @@ def test_floor_must_be_positive():
         ThresholdFloorHook(0.0)
 
 
-AIDS = sorted((CONFIGS / 'pretrain' / 'fine_tuning').glob('*.py'))
+RECIPES = sorted((CONFIGS / 'pretrain' / 'fine_tuning').glob('*.py'))
 
 
-@pytest.mark.parametrize('path', AIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
 def test_every_config_builds(path, voc_folder):
     options = {'data_root': str(voc_folder)} if 'vocformat' in path.name else {}
     cfg = load_config(path, options)

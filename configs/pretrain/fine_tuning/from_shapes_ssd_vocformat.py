@@ -1,5 +1,5 @@
 # hoyer_ssd_vocformat.py in 12 epochs instead of 72, its backbone trained on the embedded shapes before.
-# The baseline of the aids beside this file.
+# The baseline of the other files here.
 _base_ = '../../hoyer_ssd_vocformat.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-"""Aids for fine-tuning: learning rates that grow with the stage, thresholds kept away from zero."""
+"""Fine-tuning: learning rates that grow with the stage, thresholds kept away from zero."""
 
 import re
 from typing import Any
