@@ -8,8 +8,7 @@ from hoyer_det.analysis import OperationCounter
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
+from narrow import narrow_model
 from torch import nn
 from torchvision.ops import DeformConv2d
 
@@ -257,19 +256,19 @@ def test_spikingjelly_counts_the_small_network_like_the_hand_calculation():
     assert spikingjelly(three_layers(), notched_image()) == (70 + 8, 12)
 
 
-def detector(name: str) -> nn.Module:
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    model = MODELS.build(load_config(CONFIGS / name).model)
+def detector(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A narrow detector that fires as after training, at the clip threshold, and an image."""
+    model, side = narrow_model(load_config(CONFIGS / name))
     for layer in model.modules():
-        if isinstance(layer, HoyerSpike):  # as after training: at the clip threshold
+        if isinstance(layer, HoyerSpike):
             layer.running_weight.fill_(1.0)
             layer.running_extremum.fill_(1.0)
-    return model.eval()
+    return model.eval(), torch.randn(1, 3, side, side)
 
 
 def test_dense_operations_of_ssd300_on_vgg16_equal_those_of_mmengine():
-    model, x = detector('hoyer_ssd_voc.py'), torch.randn(1, 3, 300, 300)
+    model, x = detector('hoyer_ssd_voc.py')
+    assert x.shape[-1] == 300
     dense, beside = mmengine_dense(model, x)
     counter = OperationCounter(model)
     with torch.no_grad(), counter.image():
@@ -281,7 +280,7 @@ def test_dense_operations_of_ssd300_on_vgg16_equal_those_of_mmengine():
 
 
 def test_operations_of_a_detector_equal_those_of_spikingjelly():
-    model, x = detector('hoyer_ssd_shapes.py'), torch.randn(1, 3, 128, 128)
+    model, x = detector('hoyer_ssd_shapes.py')
     counter = OperationCounter(model)
     with torch.no_grad(), counter.image():
         model(x)

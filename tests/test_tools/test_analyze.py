@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, write_split
+from hoyer_det.analysis import plots
 from hoyer_det.commands.analyze import main
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
@@ -194,7 +195,11 @@ def test_files_agree_and_the_page_stands_alone(
     assert len(text) < 5_000_000
 
 
-def test_noise_curve_of_two_networks(tool: Tool, voc_folder: Path, tmp_path: Path) -> None:
+def test_noise_curve_of_two_networks(
+    tool: Tool, voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What takes the time is to draw the pictures of the page; the test above does.
+    monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
     first = save(tmp_path / 'net.pth', voc_folder)
     second = save(tmp_path / 'onebit.pth', voc_folder, ONEBIT)
     flags = ['--noise', '2', '--compare', ONEBIT, second, '--images', '1']
