@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -44,7 +45,8 @@ def complete_config(cfg: Config) -> None:
     _warn_of_overlap(splits)
     set_num_classes(cfg.model, len(classes))
     used = [
-        ', '.join(dict.fromkeys(dataset.ann_file for dataset in splits[key])) or 'nothing'
+        ', '.join(dict.fromkeys(_split_name(dataset.ann_file) for dataset in splits[key]))
+        or 'nothing'
         for key in ('train_dataloader', 'test_dataloader')
     ]
     names = shorten(', '.join(classes), 300)
@@ -52,6 +54,10 @@ def complete_config(cfg: Config) -> None:
         f'{datasets[0].data_root}: {len(classes)} classes ({names}), trained on {used[0]}, '
         f'evaluated on {used[1]}{", what is trained on" if used[0] == used[1] else ""}'
     )
+
+
+def _split_name(ann_file: str) -> str:
+    return Path(ann_file).stem if ann_file.endswith('.txt') else ann_file
 
 
 def own_datasets(cfg: Config) -> dict[str, list[Any]]:
