@@ -107,6 +107,8 @@ def test_only_backbone_hooks_and_decay_differ(name: str) -> None:
     hooks = [
         dict(type='HoyerRegularizerHook', weight=1e-9),
         dict(type='SpikeRateHook'),
+        dict(type='CheckFiniteHook'),
+        dict(type='NeuronSettingsHook'),
         dict(type='SyncAllBuffersHook'),
     ]
     assert cfg['custom_hooks'] == base.get('custom_hooks', []) + hooks

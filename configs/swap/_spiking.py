@@ -4,6 +4,8 @@ custom_imports = dict(imports=['hoyer_det'], allow_failed_imports=False)
 spiking_hooks = [
     dict(type='HoyerRegularizerHook', weight=1e-9),
     dict(type='SpikeRateHook'),
+    dict(type='CheckFiniteHook'),
+    dict(type='NeuronSettingsHook'),
     dict(type='SyncAllBuffersHook'),
 ]
 # Weight decay would pull the clip thresholds to 0.

@@ -8,6 +8,7 @@ from mmengine.device import get_device
 from ..config import check_data, load_config
 from ..engine.checkpoint import (
     check_checkpoint,
+    check_resumable,
     check_starting_weights,
     newest_good_checkpoint,
 )
@@ -53,6 +54,8 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = _newest(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if args.resume != 'auto':
+            check_resumable(args.resume)
         if cfg.load_from is not None:
             check_checkpoint(cfg, cfg.load_from)
     check_starting_weights(cfg)

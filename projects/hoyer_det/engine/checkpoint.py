@@ -90,6 +90,23 @@ def check_starting_weights(cfg: Config) -> None:
             )
 
 
+def check_resumable(path: str | Path) -> None:
+    """Make sure that a training can go on from a checkpoint.
+
+    Args:
+        path: Checkpoint file or address.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, has no optimizer, or weights, averaged weights or the state
+            of the optimizer hold NaN or inf.
+    """
+    content = read_content(path)
+    if not isinstance(content, dict) or not {'state_dict', 'optimizer'} <= content.keys():
+        raise ValueError(f'{path}: holds no state of a training to go on from')
+    _refuse(str(path), nonfinite_in_checkpoint(content))
+
+
 def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     """Find the checkpoint to resume from, passing over files that are truncated, not finite or gone.
 
@@ -110,19 +127,12 @@ def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     bad = []
     for path in [*named, *(path for path in found if path.resolve() not in known)]:
         try:
-            _check_resumable(path)
+            check_resumable(path)
         except (OSError, ValueError) as error:
             bad.append(str(error))
         else:
             return str(path), bad
     return None, bad
-
-
-def _check_resumable(path: Path) -> None:
-    content = read_content(path)
-    if not isinstance(content, dict) or not {'state_dict', 'optimizer'} <= content.keys():
-        raise ValueError(f'{path}: holds no state of a training to go on from')
-    _refuse(str(path), nonfinite_in_checkpoint(content))
 
 
 def _read_finite(path: str) -> Checkpoint:

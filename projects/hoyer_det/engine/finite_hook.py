@@ -87,32 +87,34 @@ class CheckFiniteHook(Hook):
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
             losses = {k: v for k, v in (outputs or {}).items() if 'loss' in k}
             # The parts first: they tell more than their sum.
-            self._check(runner, {k: losses[k] for k in sorted(losses, key=lambda k: k == 'loss')})
+            losses = {k: losses[k] for k in sorted(losses, key=lambda k: k == 'loss')}
+            self._check(runner, losses, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Check the weights, in every process, before the checkpoint of the epoch."""
-        self._check(runner, {})
+        self._check(runner, {}, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Check all that is about to be written."""
         name = nonfinite_in_checkpoint(checkpoint)
         if name is not None:
-            raise FloatingPointError(_message(runner, name) + ' No checkpoint was written.')
+            at = _message(name, checkpoint['meta']['iter'])
+            raise FloatingPointError(f'No checkpoint is written: {at}')
 
     @staticmethod
-    def _check(runner: Runner, losses: dict[str, Tensor]) -> None:
+    def _check(runner: Runner, losses: dict[str, Tensor], iteration: int) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         name = first_nonfinite(losses) or first_nonfinite(model.state_dict())
         flag = torch.tensor(int(name is not None), device=next(model.parameters()).device)
         all_reduce(flag, 'max')
         if flag:
             raise FloatingPointError(
-                _message(runner, name or 'a loss or weight of another process')
+                _message(name or 'a loss or weight of another process', iteration)
             )
 
 
-def _message(runner: Runner, name: str) -> str:
+def _message(name: str, iteration: int) -> str:
     return (
-        f'{name} is NaN or inf at iteration {runner.iter + 1}; lower the learning rate, clip gradients, '
-        'or train in float32 or bfloat16 instead of float16.'
+        f'{name} is NaN or inf at iteration {iteration}; lower the learning rate, clip gradients, '
+        'or train in float32 or bfloat16 instead of float16'
     )
