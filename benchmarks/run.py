@@ -19,6 +19,7 @@ from hoyer_det.backbones import HoyerVGG
 from hoyer_det.commands.memory import keep_freed_memory
 from hoyer_det.kernels import LEVELS, FastHoyerSpike, norm_spike, set_kernels
 from hoyer_det.spiking import record_hoyer_squares
+from hoyer_det.twins import make_twin
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -27,11 +28,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
-# Spiking config, its twin, image side.
+# Spiking config, image side.
 NETWORKS = {
-    'HoyerVGG16-SSD300': ('hoyer_ssd_voc', 'relu_ssd_voc', 300),
-    'HoyerResNet18-RetinaNet': ('hoyer_retinanet_r18_voc', 'relu_retinanet_r18_voc', 320),
-    'HoyerYOLOv3': ('hoyer_yolov3_voc', 'relu_yolov3_voc', 320),
+    'HoyerVGG16-SSD300': ('hoyer_ssd_voc', 300),
+    'HoyerResNet18-RetinaNet': ('hoyer_retinanet_r18_voc', 320),
+    'HoyerYOLOv3': ('hoyer_yolov3_voc', 320),
 }
 SECTIONS = ('neuron', 'detectors', 'memory', 'scaling', 'lif')
 LIF_STEPS = 4
@@ -85,10 +86,10 @@ def main() -> None:
     if 'neuron' in args.only:
         neuron(rows, device, args.quick, 3 if args.quick else 30)
     if 'detectors' in args.only:
-        for name, (spiking, twin, size) in NETWORKS.items():
+        for name, (config, size) in NETWORKS.items():
             # SSD's extra levels need their 300 px.
             side = 128 if args.quick and size != 300 else size
-            detector(rows, name, spiking, twin, side, batch, rounds, device)
+            detector(rows, name, config, side, batch, rounds, device)
     if 'memory' in args.only:
         memory(rows, 'HoyerVGG16-SSD300', 300, args.batch or (2 if args.quick else 8), device)
     if 'scaling' in args.only:
@@ -221,9 +222,11 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
     )
 
 
-def build(config: str, device: torch.device) -> nn.Module:
-    """Build the detector of a config."""
+def build(config: str, device: torch.device, twin: str | None = None) -> nn.Module:
+    """Build the detector of a config, or a twin of it."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
+    if twin is not None:
+        cfg = make_twin(cfg, twin)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     set_kernels(model, KERNELS)
@@ -276,15 +279,14 @@ def trainer(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> C
 def detector(
     rows: list[dict],
     name: str,
-    spiking: str,
-    twin: str,
+    config: str,
     size: int,
     count: int,
     rounds: int,
     device: torch.device,
 ) -> None:
     """Measure training and inference of a detector against its twin."""
-    models = {'spiking': build(spiking, device), 'relu': build(f'twins/{twin}', device)}
+    models = {'spiking': build(config, device), 'relu': build(config, device, 'relu')}
     images, samples = batch_of(size, count, device)
     steps = {key: trainer(model, images, samples) for key, model in models.items()}
     times = alternate(steps, rounds, device)
@@ -306,24 +308,24 @@ def detector(
 
 def memory(rows: list[dict], name: str, size: int, count: int, device: torch.device) -> None:
     """Measure the peak memory of training, each network in a process of its own."""
-    spiking, twin, _ = NETWORKS[name]
+    config, _ = NETWORKS[name]
     # Large blocks go back to the system at once, so that the resident memory follows what is in use.
     os.environ['MALLOC_MMAP_THRESHOLD_'] = '65536'
     context = multiprocessing.get_context('spawn')
 
-    def peak(config: str, lean: bool) -> float:
+    def peak(twin: str | None, lean: bool) -> float:
         results = context.Queue()
         process = context.Process(
-            target=_peak, args=(results, config, size, count, device.type, lean)
+            target=_peak, args=(results, config, twin, size, count, device.type, lean)
         )
         process.start()
         value = results.get()
         process.join()
         return value
 
-    ours = peak(spiking, False)
+    ours = peak(None, False)
     for lean, pools in ((False, "PyTorch's"), (True, 'lean too')):
-        base = peak(f'twins/{twin}', lean)
+        base = peak('relu', lean)
         rows.append(
             dict(
                 section='peak training memory',
@@ -338,7 +340,13 @@ def memory(rows: list[dict], name: str, size: int, count: int, device: torch.dev
 
 
 def _peak(
-    results: multiprocessing.Queue, config: str, size: int, count: int, device: str, lean: bool
+    results: multiprocessing.Queue,
+    config: str,
+    twin: str | None,
+    size: int,
+    count: int,
+    device: str,
+    lean: bool,
 ) -> None:
     """Put the MB of two training steps, model included, into a queue."""
     torch.set_num_threads(1)
@@ -350,7 +358,7 @@ def _peak(
         vgg.build_max_pool = lambda act_cfg, *args, **kwargs: LeanMaxPool2d(*args, **kwargs)
     before = _status('VmRSS')
     images, samples = batch_of(size, count, torch.device(device))
-    step = trainer(build(config, torch.device(device)), images, samples)
+    step = trainer(build(config, torch.device(device), twin), images, samples)
     for _ in range(2):
         step()
     if device == 'cuda':

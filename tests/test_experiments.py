@@ -138,9 +138,9 @@ def test_network_trains_and_all_but_the_stem_reads_spikes(config, request):
     assert len(results) == 2 and all('bboxes' in r.pred_instances for r in results)
 
 
-@pytest.mark.parametrize('name', ['relu_ssd_voc', 'relu_yolov3_voc', 'relu_retinanet_r18_voc'])
+@pytest.mark.parametrize('name', ['ssd_voc', 'yolov3_voc', 'retinanet_r18_voc'])
 def test_relu_twins_would_not_pass_for_spiking(name):
-    model, side = narrow_model(load_config(CONFIGS / 'twins' / f'{name}.py'))
+    model, side = narrow_model(load_config(CONFIGS / f'hoyer_{name}.py', twin='relu'))
     batch = pseudo_collate(random_items(2, side))
     read = values_read(model.eval(), lambda: model.test_step(batch))
     assert all(len(values) == 3 for key, values in read.items() if key.startswith('backbone'))

@@ -7,12 +7,16 @@ from mmengine.config import Config
 
 from .config_keys import check_keys, check_options
 from .datasets.completion import LOADERS, complete_config, iterate_datasets
+from .twins import make_twin
 
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
 
 
 def load_config(
-    path: str | Path, options: dict[str, Any] | None = None, complete: bool = True
+    path: str | Path,
+    options: dict[str, Any] | None = None,
+    twin: str | None = None,
+    complete: bool = True,
 ) -> Config:
     """Load a config file and make it fit the data set it names.
 
@@ -23,6 +27,8 @@ def load_config(
     Args:
         path: Config file.
         options: Dotted keys and values, as given on a command line.
+        twin: Kind of the twin to take instead, see :func:`hoyer_det.twins.make_twin`; options are
+            merged into the twin.
         complete: Whether to complete the config, which reads the annotations of data sets that
             bring classes of their own.
 
@@ -33,12 +39,14 @@ def load_config(
         FileNotFoundError: If the config, the folder of a VOC- or COCO-format data set, or an
             annotation file that the classes are read from, does not exist.
         ValueError: If ``data_root`` is given for a config that has none, a key of the config is
-            misspelt, an option would change nothing, or annotation files in COCO format have other
-            categories than those of the training data.
+            misspelt, an option would change nothing, annotation files in COCO format have other
+            categories than those of the training data, or the config has no such twin.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config file; see the folder configs/')
     cfg = Config.fromfile(path)
+    if twin is not None:
+        cfg = make_twin(cfg, twin)
     options = dict(options or {})
     check_keys(cfg, path)
     check_options(cfg, options, path)

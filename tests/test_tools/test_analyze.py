@@ -19,8 +19,6 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
 CONFIG = REPOSITORY / 'configs' / 'hoyer_ssd_vocformat.py'
-RELU = REPOSITORY / 'configs' / 'twins' / 'relu_ssd_vocformat.py'
-ONEBIT = REPOSITORY / 'configs' / 'twins' / 'onebit_ssd_vocformat.py'
 NARROW = {
     'model.backbone.width': 1 / 16,
     'model.neck.in_channels': (32, 64),
@@ -30,9 +28,9 @@ NARROW = {
 Tool = Callable[..., str]
 
 
-def save(path: Path, root: Path, config: Path = CONFIG, seed: int = 0) -> Path:
+def save(path: Path, root: Path, twin: str | None = None, seed: int = 0) -> Path:
     """Save an untrained narrow network that fires as after training."""
-    cfg = load_config(config, {'data_root': str(root), **NARROW})
+    cfg = load_config(CONFIG, {'data_root': str(root), **NARROW}, twin)
     init_default_scope('mmdet')
     torch.manual_seed(seed)
     model = MODELS.build(cfg.model)
@@ -117,7 +115,7 @@ def test_files_agree_and_the_page_stands_alone(
 ) -> None:
     first = save(tmp_path / 'a' / 'net.pth', voc_folder)
     second = save(tmp_path / 'b' / 'net.pth', voc_folder, seed=1)
-    relu = save(tmp_path / 'relu.pth', voc_folder, RELU)
+    relu = save(tmp_path / 'relu.pth', voc_folder, 'relu')
     chip = tmp_path / 'chip.json'
     constants = dict(multiply_accumulate=1.0, accumulate=0.5)
     memory = dict(weights=1.0, activations=2.0, note='ours')
@@ -134,8 +132,8 @@ def test_files_agree_and_the_page_stands_alone(
         '--compare',
         CONFIG,
         second,
-        '--compare',
-        RELU,
+        '--compare-twin',
+        'relu',
         relu,
     ]
     flags += ['--names', '<i>ours</i>', 'seed $1$', 'relu', '--images', '8', *options(voc_folder)]
@@ -201,29 +199,29 @@ def test_noise_curve_of_two_networks(
     # What takes the time is to draw the pictures of the page; the test above does.
     monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
     first = save(tmp_path / 'net.pth', voc_folder)
-    second = save(tmp_path / 'onebit.pth', voc_folder, ONEBIT)
-    flags = ['--noise', '2', '--compare', ONEBIT, second, '--images', '1']
+    second = save(tmp_path / 'onebit.pth', voc_folder, 'onebit')
+    flags = ['--noise', '2', '--compare-twin', 'onebit', second, '--images', '1']
     printed = tool(CONFIG, first, *flags, '--maps', 'stages.0', *options(voc_folder))
     folder = Path('work_dirs/hoyer_ssd_vocformat/analysis')
     assert (folder / 'noise.png').read_bytes().startswith(b'\x89PNG')
     noise = json.loads((folder / 'summary.json').read_text())['noise']
     assert noise['metric'].endswith('mAP') and noise['seed'] == 0
-    assert list(noise['curves']) == ['hoyer_ssd_vocformat', 'onebit_ssd_vocformat']
+    assert list(noise['curves']) == ['hoyer_ssd_vocformat', 'hoyer_ssd_vocformat_onebit']
     assert list(noise['curves']['hoyer_ssd_vocformat']) == ['0.0', '2.0']
-    assert 'under noise, onebit_ssd_vocformat: 0: ' in printed
+    assert 'under noise, hoyer_ssd_vocformat_onebit: 0: ' in printed
     assert 'Noise on the membrane potentials' in (folder / 'report.html').read_text()
 
 
 def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     good = save(tmp_path / 'net.pth', voc_folder)
-    relu = save(tmp_path / 'relu.pth', voc_folder, RELU)
+    relu = save(tmp_path / 'relu.pth', voc_folder, 'relu')
     flags = options(voc_folder)
-    line = fails(RELU, relu, *flags)
-    assert 'relu_ssd_vocformat.py: its model has no HoyerSpike layer' in line
-    line = fails(CONFIG, good, '--compare', RELU, relu, '--noise', '0.1', *flags)
-    assert 'relu_ssd_vocformat.py has no HoyerSpike layer' in line and '--noise' in line
+    line = fails(CONFIG, relu, '--twin', 'relu', *flags)
+    assert 'hoyer_ssd_vocformat_relu.py: its model has no HoyerSpike layer' in line
+    line = fails(CONFIG, good, '--compare-twin', 'relu', relu, '--noise', '0.1', *flags)
+    assert 'hoyer_ssd_vocformat_relu.py has no HoyerSpike layer' in line and '--noise' in line
     assert 'does not belong to' in fails(CONFIG, relu, *flags)
-    assert 'does not belong to' in fails(CONFIG, good, '--compare', RELU, good, *flags)
+    assert 'does not belong to' in fails(CONFIG, good, '--compare-twin', 'relu', good, *flags)
     assert 'lost.pth: no such checkpoint' in fails(CONFIG, 'lost.pth', *flags)
     line = fails(CONFIG, good, '--compare', CONFIG, good, *flags)
     assert '--names' in line

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 
 CONFIGS = REPOSITORY / 'configs'
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
-RELU = CONFIGS / 'twins' / 'relu_ssd_vocformat.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 Fails = Callable[..., str]
 
@@ -75,7 +74,9 @@ def options(root: Path, *more: str) -> list[str]:
 
 def save_checkpoint(path: Path, root: Path, config: Path = VOC_FORMAT, **changes: object) -> Path:
     """Save the untrained model of a config, as the suite would have saved it after training."""
-    cfg = load_config(config, {'data_root': str(root), **changes.pop('options', {})})
+    cfg = load_config(
+        config, {'data_root': str(root), **changes.pop('options', {})}, changes.pop('twin', None)
+    )
     init_default_scope('mmdet')
     classes = changes.get('classes', cfg.test_dataloader.dataset.metainfo.classes)
     state = MODELS.build(cfg.model).state_dict()
@@ -131,7 +132,6 @@ def test_missing_config(fails: Fails, tool: str) -> None:
     'config, folder, command',
     [
         ('hoyer_ssd_voc.py', 'data/VOCdevkit', 'download_data.py voc2007 voc2012`'),
-        ('twins/relu_ssd512_voc.py', 'data/VOCdevkit', 'download_data.py voc2007 voc2012`'),
         ('hoyer_ssd_coco.py', 'data/coco', 'download_data.py coco`'),
     ],
 )
@@ -287,10 +287,10 @@ def test_file_that_is_no_checkpoint(fails: Fails, voc_folder: Path, tmp_path: Pa
 def test_checkpoint_of_another_network(fails: Fails, voc_folder: Path, tmp_path: Path) -> None:
     flags = options(voc_folder)
     spiking = save_checkpoint(tmp_path / 'spiking.pth', voc_folder)
-    relu = save_checkpoint(tmp_path / 'relu.pth', voc_folder, RELU)
+    relu = save_checkpoint(tmp_path / 'relu.pth', voc_folder, twin='relu')
     line = fails('test', VOC_FORMAT, relu, *flags)
     assert 'weights missing' in line and 'threshold' in line
-    line = fails('test', RELU, spiking, *flags)
+    line = fails('test', VOC_FORMAT, spiking, '--twin', 'relu', *flags)
     assert 'unexpected' in line and 'threshold' in line
     assert 'threshold' in fails('train', VOC_FORMAT, '--resume', relu, *flags)
     narrow = {

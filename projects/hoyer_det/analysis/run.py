@@ -18,6 +18,7 @@ from torch import nn
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..spiking import spiking_layers
+from ..twins import check_twin
 from ..version import __version__
 from .crosscheck import cross_check as count_again
 from .energy import load_energy_table
@@ -41,10 +42,11 @@ def analyze(
     config: str,
     checkpoint: str,
     *,
+    twin: str | None = None,
     data: str = 'val',
     images: int = 32,
     energy: str = '45nm',
-    compare: Sequence[tuple[str, str]] = (),
+    compare: Sequence[tuple[str, ...]] = (),
     names: Sequence[str] | None = None,
     maps: Sequence[str] | None = None,
     map_images: int = 3,
@@ -59,10 +61,11 @@ def analyze(
     Args:
         config: Config file of a spiking detector.
         checkpoint: Its checkpoint file.
+        twin: Kind of the twin of the config to measure, see :func:`hoyer_det.twins.make_twin`.
         data: Which images: ``'val'``, ``'test'`` or ``'train'``.
         images: How many, spread evenly over the data set.
         energy: Name of a table of energy constants, or a ``.json`` file.
-        compare: Config and checkpoint of further networks.
+        compare: Config and checkpoint of further networks; with a kind as a third, a twin of the config.
         names: A name for each network, in order; by default those of the configs.
         maps: Spiking layers to draw maps of (parts of names); six over the depth by default.
         map_images: Of how many images maps are drawn.
@@ -87,9 +90,9 @@ def analyze(
     if noise and data == 'train':
         raise ValueError('--noise: needs --data val or test, there is no evaluator for train')
     table = load_energy_table(energy)
-    pairs = [(config, checkpoint), *compare]
-    names = _names(pairs, names)
-    subjects = dict(zip(names, _load(pairs, data, bool(noise), cfg_options), strict=True))
+    networks = [(config, checkpoint, twin), *((*network, None)[:3] for network in compare)]
+    names = _names(networks, names)
+    subjects = dict(zip(names, _load(networks, data, bool(noise), cfg_options), strict=True))
     first = subjects[names[0]]
     if maps:
         choose_maps(spiking_layers(first.model), maps)
@@ -131,7 +134,7 @@ def analyze(
             for name, subject in subjects.items()
         }
     facts = {
-        'config': config,
+        'config': first.cfg.filename,
         'checkpoint': f'{checkpoint} (SHA-256 {_sha256(checkpoint)})',
         'mAP': accuracy[names[0]],
         'parameters': f'{measured.parameters:,}',
@@ -154,33 +157,38 @@ def analyze(
     )
 
 
-def _names(pairs: list[tuple[str, str]], names: Sequence[str] | None) -> list[str]:
+def _names(networks: list[tuple[str, str, str | None]], names: Sequence[str] | None) -> list[str]:
     """Return the given names, else the configs', with the checkpoint's folder where these are equal."""
     if names:
-        if len(names) != len(pairs) or len(set(names)) != len(pairs):
-            raise ValueError(f'--names: {len(pairs)} different names are needed, got {names}')
+        if len(names) != len(networks) or len(set(names)) != len(networks):
+            raise ValueError(f'--names: {len(networks)} different names are needed, got {names}')
         return list(names)
-    stems = [Path(config).stem for config, _ in pairs]
+    stems = [Path(config).stem + (f'_{twin}' if twin else '') for config, _, twin in networks]
     if len(set(stems)) < len(stems):
-        stems = [f'{Path(file).parent.name}/{Path(file).stem}' for _, file in pairs]
+        stems = [f'{Path(file).parent.name}/{Path(file).stem}' for _, file, _ in networks]
     if len(set(stems)) < len(stems):
         raise ValueError('--compare: the same network twice; tell them apart by --names')
     return stems
 
 
 def _load(
-    pairs: list[tuple[str, str]], data: str, noise: bool, options: dict[str, Any] | None
+    networks: list[tuple[str, str, str | None]],
+    data: str,
+    noise: bool,
+    options: dict[str, Any] | None,
 ) -> list[_Subject]:
     """Load every network, with all that can go wrong before the first image."""
     cfgs = []
-    for config, _ in pairs:
-        cfg = load_config(config, options)
+    for config, _, twin in networks:
+        cfg = load_config(config, options, twin)
         check_data(cfg, (f'{data}_dataloader',))
         if noise and not cfg.get(f'{data}_evaluator'):
             raise ValueError(f'--noise: {config} has no {data}_evaluator')
         cfgs.append(cfg)
     subjects = []
-    for (config, checkpoint), cfg in zip(pairs, cfgs, strict=True):
+    for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
+        config = cfg.filename
+        check_twin(cfg, checkpoint)
         check_checkpoint(cfg, checkpoint)
         model, meta = load_detector(cfg, checkpoint, get_device())
         if not spiking_layers(model) and not subjects:

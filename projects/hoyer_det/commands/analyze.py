@@ -9,7 +9,8 @@ from ..analysis.energy import ENERGY_TABLES
 from ..analysis.report import write_report
 from ..analysis.run import analyze
 from ..analysis.tables import as_text
-from .arguments import add_config_options
+from ..twins import TWINS
+from .arguments import add_config_options, add_twin_option
 from .errors import one_line_errors
 
 
@@ -26,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images', type=int, default=32, help='how many, spread evenly over the data set (32)'
     )
-    parser.add_argument('--out', help='folder of the report (work_dirs/<config name>/analysis)')
+    parser.add_argument('--out', help='folder of the report (work_dirs/<config>[_<twin>]/analysis)')
     parser.add_argument(
         '--energy',
         default='45nm',
@@ -51,6 +52,14 @@ def parse_args() -> argparse.Namespace:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='another network to measure beside it; may be given several times',
     )
+    parser.add_argument(
+        '--compare-twin',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('TWIN', 'CHECKPOINT'),
+        help=f'the same with a twin of CONFIG: {", ".join(TWINS)}',
+    )
     parser.add_argument('--names', nargs='+', help='a name for each network, in order')
     parser.add_argument(
         '--maps', nargs='+', metavar='LAYER', help='spiking layers to draw maps of (parts of names)'
@@ -63,6 +72,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='count the first image with SpikingJelly and MMEngine, too',
     )
+    add_twin_option(parser)
     add_config_options(parser)
     return parser.parse_args()
 
@@ -71,9 +81,12 @@ def main() -> None:
     """Measure, print, write."""
     args = vars(parse_args())
     with one_line_errors():
-        out = Path(args.pop('out') or f'work_dirs/{Path(args["config"]).stem}/analysis')
+        config, twin = args['config'], args['twin']
+        name = Path(config).stem + (f'_{twin}' if twin else '')
+        out = Path(args.pop('out') or f'work_dirs/{name}/analysis')
         if out.exists() and not out.is_dir():
             raise ValueError(f'--out {out}: is a file, a folder is needed')
+        args['compare'] += [(config, file, kind) for kind, file in args.pop('compare_twin')]
         analysis = analyze(**args, command=shlex.join(['hoyer-det', 'analyze', *sys.argv[1:]]))
         files = write_report(analysis, out)
     print(as_text(analysis))

@@ -3,9 +3,12 @@
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+
+from ..twins import TWINS
 
 
 class _OptionAction(DictAction):
@@ -38,9 +41,22 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_twin_option(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that chooses a twin of the config."""
+    parser.add_argument(
+        '--twin',
+        choices=TWINS,
+        help='the same experiment with ReLU (relu), with spikes at a fixed level (level), or at a fixed '
+        'level without the regularizer (onebit)',
+    )
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that MMDetection's own train and test scripts share."""
-    parser.add_argument('--work-dir', help='folder of logs, checkpoints and pictures')
+    parser.add_argument(
+        '--work-dir', help='folder of logs, checkpoints and pictures (work_dirs/<config>[_<twin>])'
+    )
+    add_twin_option(parser)
     add_config_options(parser)
     parser.add_argument(
         '--launcher',
@@ -53,11 +69,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Set launcher and work folder: the flag, else the config's, else ``work_dirs/<config name>``."""
+    """Set launcher and work folder: the flag, else the config's, else ``work_dirs/<config name>``.
+
+    A twin's name is that of its config with the kind behind: ``hoyer_ssd_voc_relu``.
+    """
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
     cfg.launcher = arguments.launcher
     if arguments.work_dir is not None:
         cfg.work_dir = arguments.work_dir
     elif cfg.get('work_dir') is None:
-        name = os.path.splitext(os.path.basename(arguments.config))[0]
-        cfg.work_dir = os.path.join('work_dirs', name)
+        cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)

@@ -10,6 +10,7 @@ from mmengine.evaluator import DumpResults
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
+from ..twins import check_twin
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
@@ -51,9 +52,10 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first image."""
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out {args.out}: must end in .pkl or .pickle')
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('test_dataloader',))
+    check_twin(cfg, args.checkpoint)
     check_checkpoint(cfg, args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

@@ -12,6 +12,7 @@ from ..engine.checkpoint import (
     check_starting_weights,
     newest_good_checkpoint,
 )
+from ..twins import check_twin
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
@@ -39,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first iteration."""
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     if args.amp:
@@ -57,6 +58,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         if args.resume != 'auto':
             check_resumable(args.resume)
         if cfg.load_from is not None:
+            check_twin(cfg, cfg.load_from)
             check_checkpoint(cfg, cfg.load_from)
     check_starting_weights(cfg)
     runner = CommandRunner.from_cfg(cfg)

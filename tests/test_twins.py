@@ -1,0 +1,141 @@
+"""Twins: what they change in any config, what a dumped one needs, and checkpoints of another twin."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+from hoyer_det.config import load_config
+from hoyer_det.spiking import HoyerSpike
+from hoyer_det.twins import TWINS, check_twin, make_twin
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+SSD = CONFIGS / 'hoyer_ssd_voc.py'
+
+
+def build(cfg: Config) -> nn.Module:
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        return MODELS.build(copy.deepcopy(cfg.model))
+
+
+def neurons(model: nn.Module) -> list[HoyerSpike]:
+    return [module for module in model.modules() if isinstance(module, HoyerSpike)]
+
+
+def hooks(cfg: Config) -> dict[str, dict]:
+    return {hook['type']: hook for hook in cfg.custom_hooks}
+
+
+def test_level_and_regularizer_can_be_told_apart():
+    spiking, onebit, level = (load_config(SSD, twin=kind) for kind in (None, 'onebit', 'level'))
+    assert level.model == onebit.model != spiking.model
+    assert level.custom_hooks == spiking.custom_hooks
+    assert hooks(level)['HoyerRegularizerHook']['weight'] == 1e-8
+    assert hooks(onebit)['HoyerRegularizerHook']['weight'] == 0
+    assert [hook['type'] for hook in onebit.custom_hooks] == list(hooks(spiking))
+    assert {layer.extremum for layer in neurons(build(level))} == {'fixed'}
+
+
+@pytest.mark.parametrize(
+    'name, before',
+    [
+        ('swap/faster_rcnn_r50_coco', 'ReLU'),  # a backbone whose act_cfg the config leaves out
+        ('swap/ssdlite_mobilenetv2_coco', 'ReLU6'),  # SpikingDetector around MMDetection's own
+        ('swap/yolox_s_coco', 'Swish'),
+        ('pretrain/digits_hoyer_vgg11', 'ReLU'),
+        ('pretrain/cifar10_hoyer_resnet18', 'ReLU'),
+    ],
+)
+def test_any_config_with_neurons_has_twins(name, before):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    text = cfg.pretty_text
+    spiking = build(cfg)
+    relu = build(make_twin(cfg, 'relu'))
+    assert neurons(spiking) and not neurons(relu)
+    assert before in {type(module).__name__ for module in relu.backbone.modules()}
+    weights = {key for key, _ in spiking.named_parameters() if not key.endswith('.threshold')}
+    assert {key for key, _ in relu.named_parameters()} == weights
+    fixed = build(make_twin(cfg, 'level'))
+    assert len(neurons(fixed)) == len(neurons(spiking))
+    assert {layer.extremum for layer in neurons(fixed)} == {'fixed'}
+    assert cfg.pretty_text == text
+
+
+def test_hooks_that_need_neurons_are_left_out_of_relu_only():
+    file = CONFIGS / 'pretrain' / 'fine_tuning' / 'from_ann_ssd_shapes.py'
+    kept = [hook for hook in hooks(load_config(file, twin='relu')) if 'Hoyer' in hook]
+    assert not kept
+    assert 'CalibrateThresholdsHook' not in hooks(load_config(file, twin='relu'))
+    assert 'EMAHook' in hooks(load_config(file, twin='relu'))
+    assert 'CalibrateThresholdsHook' in hooks(load_config(file, twin='level'))
+
+
+def test_options_reach_the_twin():
+    cfg = load_config(SSD, {'model.backbone.width': 0.066, 'work_dir': 'here'}, 'relu')
+    assert (cfg.model.backbone.width, cfg.work_dir) == (0.066, 'here')
+    assert cfg.model.backbone.act_cfg == dict(type='ReLU')
+
+
+@pytest.mark.parametrize('kind', TWINS)
+def test_dumped_twin_needs_no_flag_and_takes_none(kind, tmp_path):
+    original = Config.fromfile(SSD)
+    original.work_dir = 'runs/mine'
+    cfg = make_twin(original, kind)
+    assert Path(cfg.filename).name == f'hoyer_ssd_voc_{kind}.py'
+    assert cfg.work_dir == f'runs/mine_{kind}'
+    cfg.dump(tmp_path / 'dumped.py')
+    again = load_config(tmp_path / 'dumped.py')
+    assert again.to_dict() == cfg.to_dict()
+    with pytest.raises(ValueError, match=rf'dumped\.py: is a {kind} twin itself'):
+        make_twin(again, 'relu')
+
+
+@pytest.mark.parametrize(
+    'model, kind, message',
+    [
+        (dict(type='RetinaNet'), 'relu', r'plain\.py: its model has no neuron'),
+        (
+            dict(type='RetinaNet'),
+            'reul',
+            "twin 'reul': no such kind; known are relu, onebit, level",
+        ),
+        (
+            dict(type='X', act_cfg=dict(type='HoyerSpike', extremum='fixed')),
+            'level',
+            'at a fixed level already',
+        ),
+    ],
+)
+def test_no_such_twin(model, kind, message):
+    with pytest.raises(ValueError, match=message):
+        make_twin(Config(dict(model=model), cfg_text='x', filename='plain.py'), kind)
+
+
+@pytest.mark.parametrize('trained', [None, *TWINS])
+@pytest.mark.parametrize('used', [None, *TWINS])
+def test_checkpoint_of_another_twin(trained, used, tmp_path):
+    file = tmp_path / 'net.pth'
+    text = load_config(SSD, twin=trained).pretty_text
+    torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
+    cfg = load_config(SSD, twin=used)
+    if trained == used:
+        check_twin(cfg, str(file))
+        return
+    flag = f'give --twin {trained}' if trained else 'leave --twin out'
+    with pytest.raises(ValueError, match=rf'net\.pth: is a checkpoint of .*{flag}'):
+        check_twin(cfg, str(file))
+
+
+def test_checkpoint_of_before_the_flag(tmp_path):
+    file = tmp_path / 'net.pth'
+    cfg = load_config(SSD, twin='onebit')
+    text = cfg.pretty_text.replace("twin = 'onebit'\n", '')
+    torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
+    check_twin(cfg, str(file))
+    with pytest.raises(ValueError, match='of the onebit twin, not of the level twin'):
+        check_twin(load_config(SSD, twin='level'), str(file))
