@@ -6,10 +6,11 @@ import logging
 import pytest
 import torch
 from hoyer_det.detectors import SpikePerCall
-from hoyer_det.spiking import HoyerSpike, spiking_layers
+from hoyer_det.spiking import spiking_layers
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import ExponentialMovingAverage
 from small_detectors import SMALL, batch, build_spiking, small_config
 from torch import nn
 
@@ -104,17 +105,16 @@ def test_table_says_what_was_converted_and_what_was_left(table):
     assert row(table, 'backbone.layer1.0.relu')[:5] == [
         *('spiking', '16', '48', 'ReLU', 'Bottleneck.relu'),
     ]
-    # Two fully connected layers, known from the length of a list of modules.
+    # Behind each of two fully connected layers.
     assert row(table, 'roi_head.bbox_head.relu')[:3] == ['spiking', '1', '2']
     assert row(table, 'rpn_head') == [
-        *('left', '1', '0', 'F.relu', 'RPNHead', 'rpn_head'),
-        'called as a function in RPNHead.forward_single',
+        *('left', '1', '0', 'relu', 'RPNHead', 'rpn_head', 'called as a function'),
     ]
 
 
 def test_what_is_left_has_a_reason(table):
     retinanet = MODELS.build(dict(type='SpikingDetector', detector=small_config('retinanet')))
-    assert row(table, 'bbox_head.relu')[-1] == 'never called by RetinaHead'
+    assert row(table, 'bbox_head.relu')[-1] == 'never called in a forward pass'
     assert isinstance(retinanet.bbox_head.relu, nn.ReLU)
     table.clear()
     rtmdet = MODELS.build(dict(type='SpikingDetector', detector=small_config('rtmdet')))
@@ -123,22 +123,49 @@ def test_what_is_left_has_a_reason(table):
     table.clear()
     # An FPN calls F.relu only with relu_before_extra_convs, which FCOS sets and RetinaNet does not.
     MODELS.build(dict(type='SpikingDetector', detector=small_config('fcos')))
-    assert row(table, 'neck')[-1] == 'called as a function in FPN.forward'
+    assert row(table, 'neck')[-1] == 'called as a function'
 
 
-def test_head_shared_by_feature_levels_keeps_a_neuron_for_each_place():
+def test_head_shared_by_feature_levels_has_a_neuron_for_each_place_and_level():
     model = build_spiking('vfnet', parts=['bbox_head'])
-    sites = model.bbox_head.relu
-    assert isinstance(sites, SpikePerCall) and len(sites) == 2 and sites.repeated
-    calls: list[int] = []
-    for index, neuron in enumerate(sites):
-        neuron.register_forward_hook(lambda m, i, o, index=index: calls.append(index))
-    tower = model.bbox_head.cls_convs[0].activate
-    assert isinstance(tower, HoyerSpike)
-    tower.register_forward_hook(lambda m, i, o: calls.append('tower'))
+    head = model.bbox_head
+    calls: list[tuple[str, int]] = []
+    for name, sites, number in (('relu', head.relu, 10), ('tower', head.cls_convs[0].activate, 5)):
+        assert isinstance(sites, SpikePerCall) and len(sites) == number
+        for index, neuron in enumerate(sites):
+            neuron.register_forward_hook(
+                lambda m, i, o, call=(name, index): calls.append(call) if o.numel() else None
+            )
+    levels = [torch.rand(2, 32, side, side) for side in (16, 8, 4, 2, 1)]
     with torch.no_grad():
-        model.bbox_head([torch.rand(2, 32, side, side) for side in (16, 8, 4, 2, 1)])
-    assert calls == ['tower', 0, 1] * 5
+        head(levels)
+    expected = [[('tower', k), ('relu', 2 * k), ('relu', 2 * k + 1)] for k in range(5)]
+    assert calls == sum(expected, [])
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match='ran 4 times in a forward of VFNetHead'),
+    ):
+        head(levels[:4])
+
+
+def test_levels_of_unequal_scale_fire_alike_in_training_and_evaluation():
+    model = build_spiking('fcos', parts=['bbox_head'])
+    head = model.bbox_head
+    generator = torch.Generator().manual_seed(0)
+    levels = [
+        torch.rand(2, 32, side, side, generator=generator) * scale
+        for side, scale in ((16, 0.02), (8, 0.1), (4, 0.5), (2, 2), (1, 10))
+    ]
+    rates: list[float] = []
+    conv = head.cls_convs[0]
+    conv.gn = nn.Identity()  # would bring all levels to one scale
+    for neuron in conv.activate:
+        neuron.register_forward_hook(lambda m, i, o: rates.append(o.mean().item()))
+    with torch.no_grad():
+        head.train()(levels)
+        head.eval()(levels)
+    assert all(0.01 < rate < 0.99 for rate in rates[:5])
+    assert rates[5:] == pytest.approx(rates[:5], abs=0.01)
 
 
 def test_only_the_named_parts_are_converted():
@@ -152,13 +179,53 @@ def test_only_the_named_parts_are_converted():
 def test_neuron_is_built_from_act_cfg_and_knows_its_channels():
     act_cfg = dict(type='HoyerSpike', extremum='channel', threshold=0.5)
     model = build_spiking('fcos', parts=['bbox_head', 'backbone'], act_cfg=act_cfg)
-    tower = model.bbox_head.cls_convs[0].activate
+    tower = model.bbox_head.cls_convs[0].activate[4]
     assert tower.threshold.item() == 0.5 and tower.running_extremum.shape == (32,)
-    # A block tells no channels beforehand: the first batch does.
-    neuron = model.backbone.layer2[0].relu[2]
-    assert neuron.running_extremum.numel() == 0
-    model.train().backbone(torch.rand(1, 3, 64, 64))
-    assert neuron.running_extremum.shape == (64,)
+    assert [neuron.num_features for neuron in model.backbone.layer2[0].relu] == [16, 16, 64]
+
+
+@pytest.mark.parametrize('name', ['faster_rcnn', 'detr', 'rtmdet'])
+def test_average_made_before_the_first_batch_follows_channelwise_extrema(name):
+    model = build_spiking(name, act_cfg=dict(type='HoyerSpike', extremum='channel'))
+    average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=True)  # as EMAHook does
+    loss(model.train())
+    average.update_parameters(model)  # the first copies
+    with torch.no_grad():
+        loss(model)
+    average.update_parameters(model)
+    averaged = spiking_layers(average.module)
+    channelwise = 0
+    for layer_name, layer in spiking_layers(model).items():
+        assert averaged[layer_name].running_weight.shape == layer.running_weight.shape
+        channelwise += layer.extremum == 'channel'
+        assert (averaged[layer_name].running_weight.max() > 0) == (layer.running_weight.max() > 0)
+    assert channelwise > 10
+    with torch.no_grad():
+        average.module.eval()(**batch(model, training=False), mode='predict')
+
+
+def test_build_leaves_the_generators_alone():
+    cfg = small_config('retinanet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    spiking = MODELS.build(dict(type='SpikingDetector', detector=small_config('retinanet')))
+    assert torch.equal(torch.rand(3), expected)
+    weights = spiking.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+
+
+def test_detector_that_does_not_run_is_one_line():
+    cfg = small_config('retinanet')
+    cfg.neck.in_channels = [8, 16, 32, 65]
+    with pytest.raises(
+        ValueError, match='^RetinaNet: a forward pass .* did not reach bbox_head.*65'
+    ):
+        MODELS.build(dict(type='SpikingDetector', detector=cfg))
+    # The backbone alone runs.
+    MODELS.build(dict(type='SpikingDetector', detector=cfg, parts=['backbone']))
 
 
 def test_neurons_of_frozen_stages_are_frozen_from_the_start():
@@ -233,7 +300,7 @@ def test_spiking_backbone_may_be_named_as_a_part():
     model = MODELS.build(
         dict(type='SpikingDetector', detector=cfg, parts=['backbone', 'bbox_head'])
     )
-    assert len(spiking_layers(model)) == 8 + 8
+    assert len(spiking_layers(model)) == 8 + 8 * 5
 
 
 @pytest.mark.parametrize(

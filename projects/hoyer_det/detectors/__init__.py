@@ -1,7 +1,16 @@
 """Detectors made spiking by config alone."""
 
-from .conversion import Activation, convert_activations
+from .conversion import ACTIVATIONS, Activation, convert_activations
+from .forward_trace import ForwardTrace, trace_forward
 from .per_call import SpikePerCall
 from .spiking_detector import SpikingDetector
 
-__all__ = ['Activation', 'SpikePerCall', 'SpikingDetector', 'convert_activations']
+__all__ = [
+    'ACTIVATIONS',
+    'Activation',
+    'ForwardTrace',
+    'SpikePerCall',
+    'SpikingDetector',
+    'convert_activations',
+    'trace_forward',
+]

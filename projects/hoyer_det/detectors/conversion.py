@@ -1,24 +1,24 @@
 """Replaces the activations of a network by spiking neurons."""
 
-from collections import Counter
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mmcv.cnn.bricks.activation as mmcv_activation
-from mmcv.cnn import ConvModule, HSigmoid, HSwish, Swish, is_norm
+from mmcv.cnn import HSigmoid, HSwish, Swish
 from mmdet.registry import MODELS
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from ..spiking import HoyerSpike
-from .call_sites import FUNCTIONS, Calls, count_calls, function_calls, is_used
+from .forward_trace import ForwardTrace, Use
 from .per_call import SpikePerCall
 
 RECTIFIERS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU),
     *(nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, HSwish, Swish, mmcv_activation.GELU),
 )
+ACTIVATIONS = (HoyerSpike, *RECTIFIERS)
 _NORMALISERS = (nn.Softmax, nn.Softmin, nn.LogSoftmax, nn.Softmax2d)
 _GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.GLU, HSigmoid)
 _OTHERS = tuple(
@@ -26,8 +26,6 @@ _OTHERS = tuple(
     for name in nn.modules.activation.__all__
     if (value := getattr(nn, name)) is not nn.MultiheadAttention
 )
-_TOKENS = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,28 @@ class Activation:
 
 
 def convert_activations(
-    module: nn.Module, act_cfg: dict[str, Any], prefix: str = ''
+    model: nn.Module, act_cfg: dict[str, Any], trace: ForwardTrace, parts: Sequence[str] = ('',)
 ) -> list[Activation]:
-    """Put a ``HoyerSpike`` in the place of every rectifying activation below a module.
+    """Put a ``HoyerSpike`` in the place of every rectifying activation in parts of a model.
 
     Rectifying are ReLU and its relatives up to GELU, SiLU and Swish. Gates and normalisers (sigmoid,
-    tanh, softmax, ...) are left, and so is what cannot be replaced: activations that the source calls
-    as a function, and modules that nobody calls. An activation that its parent calls at several places
-    becomes a :class:`SpikePerCall` with a neuron each; where the number of places cannot be read from
-    the source, and where one instance stands in several places of the tree, one neuron serves them all.
+    tanh, softmax, ...) are left, and so are activations that are called as a function and those that
+    no forward pass reached.
 
-    With ``extremum='channel'`` a neuron is told its number of channels where a convolution or norm
-    before it tells; behind a ``Linear``, whose dimension 1 may be tokens, it becomes
-    ``extremum='layer'``. The list says so.
+    An activation that runs several times in a forward pass, as in a residual block or in a head that
+    goes through feature levels, becomes a :class:`SpikePerCall` with a neuron for each time; so does a
+    ``HoyerSpike`` that is already there. One neuron serves all applications where their number differs
+    between training and prediction, or where they share no module that runs once.
+
+    With ``extremum='channel'`` a neuron is told its number of channels. It becomes
+    ``extremum='layer'`` where dimension 1 is not channels: on inputs of fewer than 4 dimensions, and
+    where its size follows the image. The list says so.
 
     Args:
-        module: Changed in place.
+        model: Changed in place.
         act_cfg: Config of the neuron.
-        prefix: Name of the module, put before the names in the list.
+        trace: Forward passes of the model, for :data:`ACTIVATIONS`.
+        parts: Names of the parts; the whole model by default.
 
     Returns:
         What became of each activation, in the order of the tree.
@@ -79,13 +81,18 @@ def convert_activations(
             time (``with_cp=True``).
     """
     check_act_cfg(act_cfg)
+    names = {id(module): name for name, module in model.named_modules()}
     report: list[Activation] = []
-    slots = list(_slots(module, prefix))
-    places = Counter(id(child) for _, _, _, child in slots if child is not None)
     replaced: dict[int, nn.Module] = {}
+    slots = (slot for part in parts for slot in _slots(model.get_submodule(part), part))
     for parent, name, path, child in slots:
         if child is None:
-            report += _functions(parent, path)
+            kind = type(parent).__name__
+            report += [
+                Activation(path, kind, function, 0, False, 'called as a function')
+                for inside, function in trace.functions
+                if inside == path
+            ]
             continue
         place = f'{type(parent).__name__}.{name}' if name.isidentifier() else type(parent).__name__
         kind = type(child).__name__
@@ -93,17 +100,39 @@ def convert_activations(
             setattr(parent, name, replaced[id(child)])
             report.append(Activation(path, place, kind, 0, True, 'shared, see above'))
             continue
-        left = _reason_to_leave(parent, name, child, shared=places[id(child)] > 1)
+        use = trace.use(names[id(child)]) if id(child) in names else None
+        left = _reason_to_leave(parent, child, use)
         if left is not None:
             spiking = isinstance(child, HoyerSpike)
             report.append(Activation(path, place, kind, int(spiking), spiking, left))
             continue
-        new, notes = _replacement(parent, name, path, child, act_cfg, places[id(child)])
+        neurons, notes = _neurons(child, act_cfg, use)
+        new: nn.Module = neurons[0]
+        if len(neurons) > 1:
+            frame = model.get_submodule(use.frame)
+            if any(getattr(model.get_submodule(n), 'with_cp', False) for n in use.inside):
+                raise ValueError(
+                    f'{path}: with_cp=True would run part of {type(frame).__name__} a second time, '
+                    'out of the order of its neurons; set with_cp=False'
+                )
+            new = SpikePerCall(neurons, frame, place)
+            new.training = child.training
+            if frame is not parent:
+                notes.append(f'a neuron for each application in {type(frame).__name__}')
         setattr(parent, name, new)
         replaced[id(child)] = new
-        neurons = len(new) if isinstance(new, SpikePerCall) else 1
-        report.append(Activation(path, place, kind, neurons, True, '; '.join(notes)))
+        report.append(Activation(path, place, kind, len(neurons), True, '; '.join(notes)))
     return report
+
+
+def rectifiers(model: nn.Module, parts: Sequence[str]) -> list[str]:
+    """Return the names of the activations in parts of a model that can be converted."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, RECTIFIERS)
+        and any(f'{name}.'.startswith(f'{part}.') for part in parts)
+    ]
 
 
 def check_act_cfg(act_cfg: dict[str, Any]) -> None:
@@ -142,26 +171,10 @@ def _slots(
             yield from _slots(child, path, seen)
 
 
-def _functions(module: nn.Module, path: str) -> list[Activation]:
-    """List the activations of a module that are functions and so stay what they are."""
-    kind = type(module).__name__
-    found = []
-    for call in function_calls(module):
-        function, _, method = call.partition(' in ')
-        note = f'called as a function in {method}'
-        found.append(Activation(path, kind, function, 0, False, note))
-    for name, value in vars(module).items():
-        function = getattr(value, '__name__', None)
-        if function in FUNCTIONS and not isinstance(value, nn.Module | type):
-            note = 'attribute that holds a function'
-            found.append(Activation(path, f'{kind}.{name}', function, 0, False, note))
-    return found
-
-
-def _reason_to_leave(parent: nn.Module, name: str, child: nn.Module, shared: bool) -> str | None:
+def _reason_to_leave(parent: nn.Module, child: nn.Module, use: Use | None) -> str | None:
     """Say why an activation stays; None if it is to be replaced."""
     if isinstance(child, HoyerSpike):
-        return 'already spiking'
+        return 'already spiking' if use is None or len(use.shapes) == 1 else None
     if isinstance(child, _NORMALISERS):
         return 'normaliser'
     if isinstance(child, _GATES):
@@ -170,86 +183,32 @@ def _reason_to_leave(parent: nn.Module, name: str, child: nn.Module, shared: boo
         return 'no rectifier'
     if isinstance(parent, nn.TransformerEncoderLayer):
         return "torch's fused evaluation would pass it by"
-    if not shared and _is_attribute(parent, name) and not is_used(parent, name):
-        return f'never called by {type(parent).__name__}'
-    return None
+    return 'never called in a forward pass' if use is None else None
 
 
-def _is_attribute(parent: nn.Module, name: str) -> bool:
-    """Tell whether a parent calls a child by its name, as against by its position."""
-    return name.isidentifier() and not isinstance(parent, _CONTAINERS)
-
-
-def _replacement(
-    parent: nn.Module,
-    name: str,
-    path: str,
-    child: nn.Module,
-    act_cfg: dict[str, Any],
-    places: int,
-) -> tuple[nn.Module, list[str]]:
+def _neurons(
+    child: nn.Module, act_cfg: dict[str, Any], use: Use
+) -> tuple[list[HoyerSpike], list[str]]:
     """Build what replaces an activation, and say what is particular about it."""
-    act_cfg, notes = dict(act_cfg), []
-    calls: Calls | None = Calls(1)
-    if places > 1:
-        notes.append(f'one neuron for the {places} places of this instance')
-    elif _is_attribute(parent, name) and type(parent).forward is not ConvModule.forward:
-        calls = count_calls(parent, name)
-        if calls is None or calls.number == 0:
-            notes.append('one neuron for all its calls, their number cannot be told')
-            calls = Calls(1)
-        elif calls.repeated:
-            notes.append('the same in each round of a loop')
-    if act_cfg.get('extremum') == 'channel':
-        channels = _channels(parent, name)
-        if channels is None:
-            notes.append('channels are learned from the first batch')
-        elif channels == 0:
-            act_cfg['extremum'] = 'layer'
-            notes.append("extremum='layer': behind a Linear, dimension 1 may be tokens")
-        else:
-            act_cfg['num_features'] = channels
+    notes = []
+    if len(use.shapes) == 1 and use.total > 1:
+        notes.append(f'one neuron for its {use.total} applications')
+    if isinstance(child, HoyerSpike):
+        return [copy.deepcopy(child) for _ in use.shapes], notes
+    neurons = []
+    for shapes in use.shapes:
+        cfg = dict(act_cfg)
+        if cfg.get('extremum') == 'channel':
+            channels = {shape[1] if len(shape) > 3 else None for shape in shapes}
+            cfg['num_features'] = channels.pop()
+            if channels or cfg['num_features'] is None:
+                cfg.update(extremum='layer', num_features=None)
+                notes.append("extremum='layer': dimension 1 of its input is not channels")
+        neuron = MODELS.build(cfg)
+        # As it was frozen with its stage: DistributedDataParallel asks before `train()` is called.
+        neurons.append(neuron.train(child.training).requires_grad_(child.training))
     if any(True for _ in child.parameters()):
         notes.append('its own weights are dropped')
     if not child.training:
         notes.append('frozen')
-
-    if calls.number > 1 and getattr(parent, 'with_cp', False):
-        raise ValueError(
-            f'{path}: with_cp=True would run part of {type(parent).__name__} a second time, out of '
-            'the order of its neurons; set with_cp=False'
-        )
-    neurons = [MODELS.build(act_cfg) for _ in range(calls.number)]
-    for neuron in neurons:
-        # As it was frozen with its stage: DistributedDataParallel asks before `train()` is called.
-        neuron.train(child.training).requires_grad_(child.training)
-    if len(neurons) == 1:
-        return neurons[0], notes
-    label = f'{type(parent).__name__}.{name}'
-    sites = SpikePerCall(neurons, parent, label, calls.repeated)
-    sites.training = child.training
-    return sites, notes
-
-
-def _channels(parent: nn.Module, name: str) -> int | None:
-    """Return the number of channels before an activation, 0 for token layouts, None if unknown."""
-    if isinstance(parent, ConvModule):
-        first = parent.order.index('act') < parent.order.index('conv')
-        return parent.in_channels if first else parent.out_channels
-    if isinstance(parent, nn.Sequential):
-        before = list(parent)[: list(parent._modules).index(name)]
-        for layer in reversed(before):
-            if isinstance(layer, _TOKENS):
-                return 0
-            for attribute in ('out_channels', 'num_features', 'num_channels'):
-                if isinstance(layer, _ConvNd | ConvModule) or is_norm(layer):
-                    channels = getattr(layer, attribute, None)
-                    if channels is not None:
-                        return channels
-        return None
-    children = [
-        layer
-        for child in parent.children()
-        for layer in (child, *(child if isinstance(child, nn.ModuleList | nn.Sequential) else ()))
-    ]
-    return 0 if any(isinstance(layer, _TOKENS) for layer in children) else None
+    return neurons, list(dict.fromkeys(notes))

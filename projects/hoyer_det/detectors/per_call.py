@@ -1,4 +1,4 @@
-"""A neuron for each place at which a block calls its one activation."""
+"""A neuron for each application of an activation that runs several times in a forward pass."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,58 +9,49 @@ from ..spiking import HoyerSpike
 
 
 class SpikePerCall(nn.ModuleList):
-    """Neurons that stand in for one activation which its parent calls at several places.
+    """Neurons that stand in for one activation which runs several times in a module's forward.
 
-    A residual block of MMDetection calls a single ``self.relu`` behind each of its convolutions. A
-    neuron has a threshold, a running extremum and perhaps a number of channels of its own, so each
-    place needs its own. The first call of a forward pass of the parent goes to the first neuron, and
-    so on; the parent's hooks begin anew and check the number of calls, so that no call is ever
-    answered by another place's neuron unnoticed.
+    A residual block of MMDetection calls a single ``self.relu`` behind each of its convolutions, and
+    a dense head runs its convolutions on one feature level after the other. A neuron has a threshold
+    and a running extremum of its own, which would be an average over unlike potentials, so each
+    application needs its own neuron. The first one goes to the first neuron, and so on; each forward
+    of ``frame`` begins anew, and checks at its end that no neuron was left out.
 
     Args:
-        neurons: One neuron a call, in the order of the calls.
-        parent: Module that calls them, for its hooks.
-        name: What the parent calls, for messages: ``'Bottleneck.relu'``.
-        repeated: Whether the parent runs through the calls several times in a forward pass, as for
-            each feature level.
+        neurons: One neuron for each application, in their order.
+        frame: Module whose forward applies the activation that often.
+        name: Name of the activation for messages: ``'Bottleneck.relu'``.
 
     Raises:
-        RuntimeError: If the parent calls more or less often than expected.
+        RuntimeError: If a forward of ``frame`` applies the activation more or less often.
     """
 
-    def __init__(
-        self, neurons: Sequence[HoyerSpike], parent: nn.Module, name: str, repeated: bool = False
-    ) -> None:
+    def __init__(self, neurons: Sequence[HoyerSpike], frame: nn.Module, name: str) -> None:
         super().__init__(neurons)
         self.name = name
-        self.repeated = repeated
         self._calls = 0
-        # Bound methods: a copy of the parent (EMAHook makes one) calls those of its own copy.
-        parent.register_forward_pre_hook(self._begin)
-        parent.register_forward_hook(self._end)
+        # Bound methods: a copy of the frame (EMAHook makes one) calls those of its own copy.
+        frame.register_forward_pre_hook(self._begin)
+        frame.register_forward_hook(self._end)
 
     def forward(self, potential: Tensor) -> Tensor:
         """Turn membrane potentials into spikes by the neuron whose turn it is."""
-        if self._calls >= len(self) and not self.repeated:
-            raise RuntimeError(
-                f'SpikePerCall: {self.name} was called more often than the {len(self)} times that '
-                'the source of forward shows. Part of the block runs a second time (gradient '
-                'checkpointing: turn it off), or by another way than its forward'
-            )
+        # Beginning anew by itself: mode='tensor' of MMDetection passes by the hooks of its heads.
         neuron = self[self._calls % len(self)]
         self._calls += 1
         return neuron(potential)
 
-    def _begin(self, parent: nn.Module, args: tuple) -> None:
+    def _begin(self, frame: nn.Module, args: tuple) -> None:
         self._calls = 0
 
-    def _end(self, parent: nn.Module, args: tuple, output: Any) -> None:
-        if self._calls % len(self) or not (self._calls or self.repeated):
+    def _end(self, frame: nn.Module, args: tuple, output: Any) -> None:
+        if self._calls != len(self):
             raise RuntimeError(
-                f'SpikePerCall: {self.name} was called {self._calls} times in a forward pass, not '
-                f'{len(self)} times as the source of forward shows; its neurons would be mixed up'
+                f'SpikePerCall: {self.name} ran {self._calls} times in a forward of '
+                f'{type(frame).__name__}, not {len(self)} times as when it was converted; its neurons '
+                'would be mixed up. Feature levels and branches must stay what they were'
             )
 
     def extra_repr(self) -> str:
         """Describe what the neurons stand in for."""
-        return f'{self.name}, repeated={self.repeated}'
+        return self.name

@@ -9,7 +9,14 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..backbones.blocks import use_spiking_conv_modules
-from .conversion import Activation, check_act_cfg, convert_activations
+from .conversion import (
+    ACTIVATIONS,
+    Activation,
+    check_act_cfg,
+    convert_activations,
+    rectifiers,
+)
+from .dry_run import dry_run
 
 
 @MODELS.register_module()
@@ -65,16 +72,17 @@ def SpikingDetector(
     if data_preprocessor is not None:
         detector.setdefault('data_preprocessor', data_preprocessor)
     model = MODELS.build(detector)
-    report: list[Activation] = []
-    for part, module in _parts(model, parts).items():
-        entries = convert_activations(module, act_cfg, prefix=part)
+    chosen = _parts(model, parts)
+    trace = dry_run(model, ACTIVATIONS, rectifiers(model, chosen))
+    report = convert_activations(model, act_cfg, trace, chosen)
+    for part in chosen:
+        entries = [entry for entry in report if f'{entry.name}.'.startswith(f'{part}.')]
         if parts is not None and not any(entry.spiking for entry in entries):
             raise ValueError(
                 f'SpikingDetector: part {part!r} of {type(model).__name__} holds no activation that '
                 'can be converted; leave it out of parts' + _left(entries)
             )
-        report += entries
-        use_spiking_conv_modules(module)
+        use_spiking_conv_modules(model.get_submodule(part))
     if not any(entry.spiking for entry in report):
         raise ValueError(
             f'SpikingDetector: {type(model).__name__} holds no activation that can be converted'
@@ -84,14 +92,14 @@ def SpikingDetector(
     return model
 
 
-def _parts(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Module]:
-    """Return the named parts of a detector."""
-    children = dict(model.named_children())
+def _parts(model: nn.Module, names: Sequence[str] | None) -> Sequence[str]:
+    """Check the names of the parts to convert, and return them."""
+    children = [name for name, _ in model.named_children()]
     if names is None:
         return children
     if isinstance(names, str) or not names:
         raise ValueError(
-            f'SpikingDetector: parts must be a list of names such as {list(children)}, got {names!r}'
+            f'SpikingDetector: parts must be a list of names such as {children}, got {names!r}'
         )
     for index, name in enumerate(names):
         for other in (*names[:index], *names[index + 1 :]):
@@ -104,7 +112,7 @@ def _parts(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Module
                 f'SpikingDetector: {type(model).__name__} has no part {name!r}; it has '
                 f'{", ".join(children)}'
             )
-    return {name: modules[name] for name in names}
+    return names
 
 
 def _left(report: Sequence[Activation]) -> str:

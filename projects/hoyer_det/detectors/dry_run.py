@@ -1,0 +1,79 @@
+"""Runs a detector on random images, to see how it uses its activations."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mmdet.models import BaseDetector, BaseMOTModel, DetDataPreprocessor, TrackDataPreprocessor
+from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
+from mmengine.model import revert_sync_batchnorm
+from torch import nn
+
+from .forward_trace import ForwardTrace, trace_forward
+
+# Sides of the images in pixels: the larger ones for detectors of a fixed size, such as SSD.
+SIDES = (128, 320, 512)
+
+
+def dry_run(
+    model: nn.Module, activations: tuple[type[nn.Module], ...], names: Sequence[str]
+) -> ForwardTrace:
+    """Compute the loss of random images, and predict on others of twice the height.
+
+    Args:
+        model: Detector of MMDetection, for images or videos; left as it is.
+        activations: Classes that count as activations.
+        names: Activations that matter.
+
+    Returns:
+        What the activations did.
+
+    Raises:
+        ValueError: If neither went through and an activation that matters was not reached.
+    """
+    for side in SIDES:
+        forwards = [partial(_loss, side=side), partial(_predict, side=side)]
+        trace = trace_forward(model, activations, forwards)
+        missing = [name for name in names if trace.use(name) is None]
+        if not missing or len(trace.errors) < len(forwards):
+            return trace
+        if isinstance(trace.errors[0], NotImplementedError):  # an operator of a compiled mmcv
+            break
+    error = ' '.join(str(trace.errors[0]).split())
+    raise ValueError(
+        f'{type(model).__name__}: a forward pass of random images, which tells how often each '
+        f'activation runs, did not reach {missing[0]}: {type(trace.errors[0]).__name__}: {error}'
+    )
+
+
+def _loss(model: nn.Module, side: int) -> None:
+    for detector in _detectors(revert_sync_batchnorm(model)):
+        data = _batch(detector, 2, (3, side, side))
+        detector.train()
+        detector.loss(data['inputs'], data['data_samples'])
+
+
+def _predict(model: nn.Module, side: int) -> None:
+    for detector in _detectors(model):
+        data = _batch(detector, 1, (3, 2 * side, side))
+        detector.eval()
+        detector.predict(data['inputs'], data['data_samples'])
+
+
+def _detectors(model: nn.Module) -> list[nn.Module]:
+    """Return the detectors inside a semi-supervised one, or else the model itself."""
+    inner = [m for m in model.modules() if isinstance(m, BaseDetector) and m is not model]
+    return [model] if isinstance(model, BaseMOTModel) or not inner else inner
+
+
+def _batch(detector: nn.Module, images: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return random images with all annotations that any detector asks for."""
+    options = dict(image_shapes=shape, num_items=[4] * images, with_mask=True)
+    if isinstance(detector, BaseMOTModel):
+        batch = demo_track_inputs(1, key_frames_inds=[0], **{**options, 'num_items': [4]})
+        return TrackDataPreprocessor()(batch)
+    batch = demo_mm_inputs(images, num_classes=2, with_semantic=True, **options)
+    for sample in batch['data_samples']:
+        sample.gt_instances.labels.zero_()  # the one class that every detector has
+        (sample.proposals,) = demo_mm_proposals([shape], 50)
+    return DetDataPreprocessor()(batch)
