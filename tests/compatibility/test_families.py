@@ -5,9 +5,11 @@ import re
 from collections import Counter
 
 import pytest
+from hoyer_det.spiking import spiking_layers
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from compatibility import CONFIGS, FAMILIES, Family, try_family
+from compatibility import CONFIGS, FAMILIES, Family, shipped_model, try_family
 
 FAMILY = {family.name: family for family in FAMILIES}
 TRIED = [family for family in FAMILIES if family.config]
@@ -17,18 +19,32 @@ def families(chosen: list[Family]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize('family', chosen, ids=lambda family: family.name)
 
 
+def installed(package: str) -> bool:
+    """Whether a distribution is installed, if one is named at all."""
+    try:
+        return not package or bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize(
     'family',
     [pytest.param(f, marks=[] if f.fast else pytest.mark.slow, id=f.name) for f in TRIED],
 )
 def test_family(family: Family) -> None:
-    if family.package:
-        try:
-            importlib.metadata.version(family.package)
-        except importlib.metadata.PackageNotFoundError:
-            pytest.skip(f'{family.name} needs {family.package}')
+    if not installed(family.package):
+        pytest.skip(f'{family.name} needs {family.package}')
     reason = try_family(family).reason
     assert family.fails in reason if family.fails else not reason
+
+
+@pytest.mark.slow
+@families([family for family in TRIED if not family.fails])
+def test_spiking_detector_converts_family(family: Family) -> None:
+    if not installed(family.package):
+        pytest.skip(f'{family.name} needs {family.package}')
+    model = MODELS.build(dict(type='SpikingDetector', detector=shipped_model(family)))
+    assert len(spiking_layers(model)) > 15
 
 
 @pytest.mark.slow

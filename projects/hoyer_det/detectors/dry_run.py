@@ -5,7 +5,9 @@ from functools import partial
 from typing import Any
 
 from mmdet.models import BaseDetector, BaseMOTModel, DetDataPreprocessor, TrackDataPreprocessor
+from mmdet.models.task_modules.samplers import BaseSampler
 from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
+from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
@@ -13,6 +15,7 @@ from .forward_trace import ForwardTrace, trace_forward
 
 # Sides of the images in pixels: the larger ones for detectors of a fixed size, such as SSD.
 SIDES = (128, 320, 512)
+BOXES = 16  # proposals and predictions of an image, where a config asks for up to thousands
 
 
 def dry_run(
@@ -61,9 +64,24 @@ def _predict(model: nn.Module, side: int) -> None:
 
 
 def _detectors(model: nn.Module) -> list[nn.Module]:
-    """Return the detectors inside a semi-supervised one, or else the model itself."""
+    """Return the detectors inside a semi-supervised one, or else the model itself, at few boxes."""
+    for module in model.modules():
+        for value in vars(module).values():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, BaseSampler) and hasattr(item, 'num'):
+                    item.num = min(item.num, BOXES)
+                _limit_boxes(item)
     inner = [m for m in model.modules() if isinstance(m, BaseDetector) and m is not model]
     return [model] if isinstance(model, BaseMOTModel) or not inner else inner
+
+
+def _limit_boxes(cfg: Any) -> None:
+    """Lower the numbers of boxes in the parts of a ``test_cfg`` that select them by NMS."""
+    if isinstance(cfg, ConfigDict):
+        for key, value in cfg.items():
+            if 'nms' in cfg and key in ('nms_pre', 'max_per_img') and isinstance(value, int):
+                cfg[key] = min(value, BOXES)
+            _limit_boxes(value)
 
 
 def _batch(detector: nn.Module, images: int, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -75,5 +93,6 @@ def _batch(detector: nn.Module, images: int, shape: tuple[int, int, int]) -> dic
     batch = demo_mm_inputs(images, num_classes=2, with_semantic=True, **options)
     for sample in batch['data_samples']:
         sample.gt_instances.labels.zero_()  # the one class that every detector has
-        (sample.proposals,) = demo_mm_proposals([shape], 50)
+        if not getattr(detector, 'with_rpn', True):  # as Fast R-CNN has none
+            (sample.proposals,) = demo_mm_proposals([shape], BOXES)
     return DetDataPreprocessor()(batch)

@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 FUNCTIONS = frozenset(
@@ -154,13 +155,17 @@ def trace_forward(
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU with finite weights; some detectors leave theirs to ``init_weights``."""
+    """Return a copy on the CPU, with weights that keep its outputs small and finite."""
     twin = copy.deepcopy(model)
     meta = any(tensor.is_meta for tensor in (*twin.parameters(), *twin.buffers()))
     twin = twin.to_empty(device='cpu') if meta else twin.cpu()
     with torch.no_grad():
         for parameter in twin.parameters():
-            parameter.nan_to_num_(0, 0, 0).clamp_(-1, 1)
+            parameter.nan_to_num_(0, 0, 0).clamp_(-1, 1)  # some are set by `init_weights` alone
+        for module in twin.modules():
+            # Heads that refine boxes again and again would turn them inside out.
+            if isinstance(module, nn.Linear | _ConvNd):
+                module.weight.mul_(0.01)
     return twin
 
 
