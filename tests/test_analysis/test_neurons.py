@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hoyer_det.analysis import NeuronRecorder
+from hoyer_det.analysis import NeuronRecorder, change_potentials, observe_neurons
 from hoyer_det.analysis.neurons import choose_maps, firing_levels
+from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.spiking import HoyerSpike
 from torch import nn
 
@@ -73,6 +74,27 @@ def test_levels_are_the_corrected_average_by_channel():
     u = firing_levels(layer).view(1, 3, 1)
     assert layer(u).sum() == 3 and layer(u - 1e-4).sum() == 0
     assert record(layer, [u + 0.05, u + 0.2]).near == 3
+
+
+def test_potentials_are_what_comes_out_of_the_norm():
+    """Also where a block computes norm and neuron in one."""
+    torch.manual_seed(0)
+    block = SpikingConvBlock(1, 2, 1, act_cfg=dict(type='HoyerSpike', extremum='fixed'))
+    x = torch.randn(4, 1, 8, 8)
+    block(x)  # one training step for the statistics
+    block.norm.bias.data.fill_(3.0)
+    block.eval()
+    expected, seen, changed = block.norm(block.conv(x)), [], []
+    with torch.no_grad():
+        spikes = block(x)
+        with observe_neurons(block, lambda name, layer, u, o: seen.append((name, u, o))):
+            block(x)
+        with change_potentials(block, lambda layer, u: changed.append(u) or u - 100):
+            assert not block(x).any()
+    ((name, potential, observed),) = seen
+    assert name == 'act' and torch.equal(observed, spikes)
+    torch.testing.assert_close(potential, expected)
+    torch.testing.assert_close(changed[0], expected)
 
 
 def test_maps_are_chosen_by_part_of_the_name_or_spread_over_the_depth():

@@ -147,9 +147,7 @@ def firing_levels(layer: HoyerSpike) -> Tensor:
     Returns:
         Shape (1,) or (C,); a channel that never had a positive potential fires at 1.
     """
-    weight = layer.running_weight
-    average = layer.running_extremum / weight.masked_fill(weight == 0, 1.0)
-    return layer.extremum_scale * torch.where(weight > 0, average, 1.0).detach()
+    return layer.extremum_scale * layer.average_extremum().detach()
 
 
 def choose_maps(

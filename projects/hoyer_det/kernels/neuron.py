@@ -126,7 +126,8 @@ def norm_spike(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
         act: Activation of any kind.
         x: Input of the norm, (N, C, H, W).
     """
-    if isinstance(act, FastHoyerSpike) and type(norm) is nn.BatchNorm2d:
+    fast = isinstance(act, FastHoyerSpike) and act.kernels != 'plain'
+    if fast and type(norm) is nn.BatchNorm2d:
         return act(x, norm)
     return act(norm(x))
 
