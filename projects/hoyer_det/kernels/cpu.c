@@ -32,8 +32,8 @@ typedef struct {
 
 /* Statistics: rows of C entries, VAR without bias, VALID 1 where a channel or layer has an extremum. */
 enum { ALPHA, BETA, MEAN, INVERSE, LEVEL, VAR, EXTREMUM, VALID, ROWS_KEPT };
-/* And behind them those of the whole layer. */
-enum { FIRST, SECOND, SQUARE, NONFINITE };
+/* And behind them the sums of the whole layer. */
+enum { FIRST, SECOND, NUMBERS };
 /* Sums of a channel's clipped potentials, and of those below the clip; infs among them. */
 enum { F, S, F_BELOW, S_BELOW, INFS, SUMS };
 
@@ -170,7 +170,8 @@ static void place_sums(const Layer *l, const float *x, wide a0, wide a1, float c
 }
 
 /* Extremum and firing level: `hoyer_spike` of spiking/neuron.py. */
-static void set_levels(const Layer *l, const double *sums, float clip, float *kept) {
+static void set_levels(const Layer *l, const double *sums, float clip, float *kept, float *square,
+                       float *nonfinite) {
     float *report = kept + ROWS_KEPT * l->C;
     double total[SUMS] = {0};
     for (wide c = 0; c < l->C; c++)
@@ -193,8 +194,8 @@ static void set_levels(const Layer *l, const double *sums, float clip, float *ke
     const float first = (float)total[F], second = (float)total[S];
     report[FIRST] = first;
     report[SECOND] = second;
-    report[SQUARE] = first * first / (second == 0 ? 1 : second);
-    report[NONFINITE] = total[INFS] > 0 || !(fabs(total[F]) <= DBL_MAX) ? 1 : 0;
+    *square = first * first / (second == 0 ? 1 : second);
+    *nonfinite = total[INFS] > 0 || !(fabs(total[F]) <= DBL_MAX) ? 1 : 0;
 }
 
 static void write_spikes(const Layer *l, const float *x, const float *kept, float *spikes) {
@@ -222,9 +223,10 @@ static void write_spikes(const Layer *l, const float *x, const float *kept, floa
 
 /* ---- Forward ------------------------------------------------------------------------------------- */
 
-/* kept: room for ROWS_KEPT * C + 4 entries; scratch: 8 * C entries for each thread. */
+/* kept: room for ROWS_KEPT * C + NUMBERS entries; scratch: 8 * C entries for each thread. */
 void forward(const Layer *l, const float *x, const float *weight, const float *bias,
-             const float *threshold, float *kept, float *spikes, double *scratch) {
+             const float *threshold, float *kept, float *square, float *nonfinite, float *spikes,
+             double *scratch) {
     const wide C = l->C, B = l->B;
     const int T = l->threads;
     const float clip = fabsf(*threshold);
@@ -262,7 +264,7 @@ void forward(const Layer *l, const float *x, const float *weight, const float *b
         for (int s = 1; s < T; s++)
             for (wide i = 0; i < SUMS * C; i++) scratch[i] += scratch[s * 8 * C + i];
     }
-    set_levels(l, scratch, clip, kept);
+    set_levels(l, scratch, clip, kept, square, nonfinite);
 
     write_spikes(l, x, kept, spikes);
 }

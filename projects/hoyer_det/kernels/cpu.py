@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 # Entries below which a second thread costs more than it saves.
 _SHARE = 1 << 15
+_Address = ctypes.c_void_p
 _EXTREMA = {'layer': 0, 'channel': 1, 'fixed': 2}
 # Rows of the statistics, each an entry for a channel, and numbers of the whole layer behind them.
 _MEAN, _VAR, _EXTREMUM, _VALID, _ROWS = 2, 5, 6, 7, 8
-_SQUARE, _NONFINITE = 2, 3
+_NUMBERS = 2
 
 
 class _Layer(ctypes.Structure):
@@ -71,11 +72,12 @@ def forward(
         :func:`statistics_of` read, and whether there was a NaN or inf (0 or 1, scalar).
     """
     layer = _layer(x, weight is not None, settings)
-    spikes, statistics = torch.empty_like(x), x.new_empty(_ROWS * layer.C + 4)
+    spikes, statistics = torch.empty_like(x), torch.empty(_ROWS * layer.C + _NUMBERS)
+    square, nonfinite = torch.empty(()), torch.empty(())
     scratch = torch.empty(8 * layer.C * layer.threads, dtype=torch.float64)
-    _call('forward', layer, x, weight, bias, threshold, statistics, spikes, scratch)
-    numbers = statistics[-4:]
-    return spikes, numbers[_SQUARE].clone(), statistics, numbers[_NONFINITE].clone()
+    results = statistics, square, nonfinite, spikes
+    _call('forward', ctypes.byref(layer), x, weight, bias, threshold, *results, scratch)
+    return spikes, square, statistics, nonfinite
 
 
 def statistics_of(statistics: Tensor, extrema: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -89,8 +91,11 @@ def statistics_of(statistics: Tensor, extrema: int) -> tuple[Tensor, Tensor, Ten
         Mean and unbiased variance of the norm's input, (C,), without meaning where there is no norm;
         extremum and whether there is one (0 or 1), of shape (``extrema``,).
     """
-    rows = statistics[:-4].view(_ROWS, -1)
-    return rows[_MEAN], rows[_VAR], rows[_EXTREMUM, :extrema], rows[_VALID, :extrema]
+    rows = statistics[:-_NUMBERS].view(_ROWS, -1).unbind()
+    extremum, valid = rows[_EXTREMUM], rows[_VALID]
+    if extrema == 1:
+        extremum, valid = extremum[:1], valid[:1]
+    return rows[_MEAN], rows[_VAR], extremum, valid
 
 
 def fire(x: Tensor, level: Tensor, norm: tuple[Tensor, ...], eps: float) -> Tensor:
@@ -108,7 +113,7 @@ def fire(x: Tensor, level: Tensor, norm: tuple[Tensor, ...], eps: float) -> Tens
     a, c, b = as_blocks(x)
     layer = _Layer(a, c, b, _threads(a * c * b), bool(norm), len(level) > 1, eps=eps)
     spikes = torch.empty_like(x)
-    _call('fire', layer, x, *(norm or (None,) * 4), level, x.new_empty(5 * c), spikes)
+    _call('fire', ctypes.byref(layer), x, *(norm or (None,) * 4), level, x.new_empty(5 * c), spikes)
     return spikes
 
 
@@ -145,7 +150,7 @@ def backward(
     scratch = torch.empty(3 * layer.C * layer.threads, dtype=torch.float64)
     _call(
         'backward',
-        *(layer, grad_spikes, grad_square, x, weight, bias, threshold, statistics),
+        *(ctypes.byref(layer), grad_spikes, grad_square, x, weight, bias, threshold, statistics),
         *(grad, grad_weight, grad_bias, grad_threshold, scratch),
     )
     return grad, grad_weight, grad_bias, grad_threshold
@@ -187,7 +192,7 @@ def max_pool(
     size = pooled_size(x.shape, kernel, stride, padding, ceil_mode)
     out = x.new_empty(*x.shape[:2], *size)
     places = torch.empty(out.shape, dtype=torch.uint8)
-    _call('max_pool', _window(x.shape, size, kernel, stride, padding), x, out, places)
+    _call('max_pool', ctypes.byref(_window(x.shape, size, kernel, stride, padding)), x, out, places)
     return out, places
 
 
@@ -202,7 +207,7 @@ def max_pool_backward(
 ) -> Tensor:
     """Fill ``out`` with the gradient of the input of :func:`max_pool`, and return it."""
     window = _window(out.shape, places.shape[2:], kernel, stride, padding)
-    _call('max_pool_backward', window, grad.contiguous(), places, out)
+    _call('max_pool_backward', ctypes.byref(window), grad.contiguous(), places, out)
     return out
 
 
@@ -219,11 +224,7 @@ def _threads(entries: int) -> int:
 
 
 def _call(name: str, *arguments: object) -> int:
-    """Call a function of the library."""
-    return getattr(library(), name)(*map(_argument, arguments))
-
-
-def _argument(value: object) -> object:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.byref(value) if isinstance(value, ctypes.Structure) else value
+    """Call a function of the library; tensors are handed over by their address."""
+    return getattr(library(), name)(
+        *(_Address(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments)
+    )

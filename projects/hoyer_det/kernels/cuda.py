@@ -33,8 +33,8 @@ _BLOCK = 512
 _ALPHA, _BETA, _MEAN, _INVERSE, _LEVEL, _VAR, _EXTREMUM, _VALID = (
     tl.constexpr(i) for i in range(8)
 )
-_ROWS = 8
-_FIRST, _SECOND, _SQUARE, _NONFINITE = (tl.constexpr(i) for i in range(4))
+_ROWS, _NUMBERS = 8, 2
+_FIRST, _SECOND = (tl.constexpr(i) for i in range(2))
 
 # A size that is 1 or a multiple of 16 would be compiled into a kernel of its own.
 _SIZES = ['rows', 'units', 'channels', 'steps', 'share']
@@ -206,7 +206,8 @@ def _level(first, second, clip, scale, to, channels, known, FIXED: tl.constexpr)
 
 @triton.jit(do_not_specialize=_SIZES)
 def _levels_kernel(
-    sums_ptr, threshold_ptr, kept_ptr, report_ptr, channels, scale, PER_CHANNEL: tl.constexpr,
+    sums_ptr, threshold_ptr, kept_ptr, report_ptr, square_ptr, nonfinite_ptr, channels, scale,
+    PER_CHANNEL: tl.constexpr,
     FIXED: tl.constexpr, EXCLUDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -231,8 +232,8 @@ def _levels_kernel(
     square = total_first * total_first / tl.where(total_second == 0.0, 1.0, total_second)
     tl.store(report_ptr + _FIRST, total_first)
     tl.store(report_ptr + _SECOND, total_second)
-    tl.store(report_ptr + _SQUARE, square)
-    tl.store(report_ptr + _NONFINITE, tl.where(tl.sum(odd) != 0.0, 1.0, 0.0))
+    tl.store(square_ptr, square)
+    tl.store(nonfinite_ptr, tl.where(tl.sum(odd) != 0.0, 1.0, 0.0))
 
     if not PER_CHANNEL:
         level = _level(
@@ -466,8 +467,9 @@ def forward(
     """
     tiles, exclude = _Tiles(x), settings.exclude
     spikes = torch.empty_like(x)
-    statistics = x.new_empty(_ROWS * tiles.channels + 4, dtype=torch.float32)
-    numbers = statistics[-4:]
+    statistics = x.new_empty(_ROWS * tiles.channels + _NUMBERS, dtype=torch.float32)
+    square, nonfinite = statistics.new_empty(()), statistics.new_empty(())
+    numbers = statistics[-_NUMBERS:]
     sums = tiles.empty_sums(5 if exclude else 3, x.device)
     moments = None
     # Kernels run on the current device. Numbers are floats, as integers may be compiled in.
@@ -483,14 +485,14 @@ def forward(
             tiles.share, float(settings.eps), float(tiles.count), EXCLUDE=exclude, **tiles.options,
         )  # fmt: skip
         _levels_kernel[(1,)](
-            sums.sum(1), threshold, statistics, numbers, tiles.channels, float(settings.scale),
+            sums.sum(1), threshold, statistics, numbers, square, nonfinite, tiles.channels,
+            float(settings.scale),
             PER_CHANNEL=settings.extremum == 'channel', FIXED=settings.extremum == 'fixed',
             EXCLUDE=exclude, BLOCK=_BLOCK,
         )  # fmt: skip
         _fire_kernel[(tiles.tiles * tiles.steps,)](
             x, statistics, spikes, *tiles.sizes, HAS_NORM=weight is not None, **tiles.options
         )
-    square, nonfinite = numbers[_SQUARE.value].clone(), numbers[_NONFINITE.value].clone()
     return spikes, square, statistics, nonfinite
 
 
@@ -527,7 +529,7 @@ def backward(
 
     The gradient of ``x`` is of its type, all others are float32.
     """
-    tiles, numbers = _Tiles(x), statistics[-4:]
+    tiles, numbers = _Tiles(x), statistics[-_NUMBERS:]
     grad, grad_threshold = torch.empty_like(x), torch.empty_like(threshold)
     grad_weight = grad_bias = None
     if weight is not None:

@@ -39,14 +39,12 @@ def readable(x: Tensor, count: int, *parameters: Tensor) -> bool:
         count: Entries that each parameter must have.
         *parameters: Parameters and buffers of the layer.
     """
-    return all(
-        p.dtype == torch.float32
-        and p.numel() == count
-        and p.device == x.device
-        and p.is_contiguous()
-        and is_plain(p)
-        for p in parameters
-    )
+    device = x.device
+    for p in parameters:
+        plain = p.dtype == torch.float32 and p.device == device and is_plain(p)
+        if not plain or p.numel() != count or not p.is_contiguous():
+            return False
+    return True
 
 
 def pooled_size(

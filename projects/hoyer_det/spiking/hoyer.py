@@ -6,8 +6,8 @@ from torch import Tensor, distributed
 Dims = int | list[int] | tuple[int, ...] | None
 
 
-def absolute_sums(x: Tensor, dim: Dims = None, synchronise: bool = False) -> tuple[Tensor, Tensor]:
-    """Sum ``|x|`` and ``x**2`` over ``dim``, in at least float32.
+def power_sums(x: Tensor, dim: Dims = None, synchronise: bool = False) -> tuple[Tensor, Tensor]:
+    """Sum ``x`` and ``x**2``, for ``x`` of at least 0, over ``dim``, in at least float32.
 
     Args:
         x: Tensor of any shape and floating type.
@@ -18,7 +18,7 @@ def absolute_sums(x: Tensor, dim: Dims = None, synchronise: bool = False) -> tup
         The two sums, of the shape of ``x`` without ``dim``.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    sums = x.abs().sum(dim), x.square().sum(dim)
+    sums = x.sum(dim), x.square().sum(dim)
     if synchronise and distributed.is_available() and distributed.is_initialized():
         from torch.distributed.nn.functional import all_reduce  # with gradients
 
@@ -44,11 +44,11 @@ def hoyer_square(x: Tensor, dim: Dims = None) -> Tensor:
         >>> hoyer_square(torch.tensor([3.0, -4.0, 0.0]))  # 7 ** 2 / 25
         tensor(1.9600)
     """
-    return square_of_sums(*absolute_sums(x, dim))
+    return square_of_sums(*power_sums(x.abs(), dim))
 
 
 def square_of_sums(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Hoyer square of a tensor with the given :func:`absolute_sums`."""
+    """Return the Hoyer square of a tensor with the given :func:`power_sums`."""
     return first.square() / second.masked_fill(second == 0, 1.0)
 
 
@@ -71,5 +71,5 @@ def hoyer_extremum(x: Tensor, dim: Dims = None) -> Tensor:
         >>> hoyer_extremum(torch.tensor([0.5, 1.0, 0.0]))  # 1.25 / 1.5
         tensor(0.8333)
     """
-    first, second = absolute_sums(x, dim)
+    first, second = power_sums(x.abs(), dim)
     return torch.where(second == 0, 1.0, second / first.masked_fill(second == 0, 1.0))

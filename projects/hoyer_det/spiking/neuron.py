@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .hoyer import absolute_sums, square_of_sums
+from .hoyer import power_sums, square_of_sums
 
 Extremum = Literal['layer', 'channel', 'fixed']
 Saturated = Literal['clip', 'exclude']
@@ -31,12 +31,12 @@ def hoyer_spike(u: Tensor, v: Tensor, layer: 'HoyerSpike') -> tuple[Tensor, ...]
     clip = v.abs()
     c = torch.clamp(u, u.new_zeros(()), clip.to(u.dtype))
     dims = [d for d in range(u.dim()) if d != 1 or layer.extremum != 'channel']
-    first, second = absolute_sums(c, dims, layer.synchronise)
+    first, second = power_sums(c, dims, layer.synchronise)
     square = square_of_sums(first.sum(), second.sum())
     with torch.no_grad():
         if layer.saturated == 'exclude' and layer.extremum != 'fixed':
             below = c.masked_fill(u >= clip, 0.0)
-            first, second = absolute_sums(below, dims, layer.synchronise)
+            first, second = power_sums(below, dims, layer.synchronise)
         # A NaN compares as False.
         valid = ((second > 0) & torch.isfinite(second / first)).view(-1)
         extremum = torch.ones_like(valid, dtype=first.dtype)
@@ -60,7 +60,9 @@ class _Step(torch.autograd.Function):
         (u, v), (w, h) = ctx.saved_tensors, ctx.box
         clip = v.abs()
         inside = (u > 0) & (u <= w * clip)
-        grad_u = torch.where(inside, grad * (h / clip).to(grad.dtype), 0.0)
+        grad_u = torch.where(inside, grad, 0.0) * torch.where(clip > 0, h / clip, 0.0).to(
+            grad.dtype
+        )
         # Spikes depend on u and v through u / |v| alone, so u du + v dv = 0.
         along = torch.sum(grad_u * u, dtype=torch.promote_types(u.dtype, torch.float32))
         return grad_u, torch.where(v == 0, 0.0, -along / v).to(v.dtype), None, None, None
@@ -163,7 +165,9 @@ class HoyerSpike(nn.Module):
         if not self.training:
             return self.emit(self.fire(potential, self.average_extremum()))
         spikes, *statistics = hoyer_spike(potential, self.threshold, self)
-        return self.emit(spikes, *statistics, ~torch.isfinite(potential.detach()).all())
+        least, most = torch.aminmax(potential.detach())
+        finite = torch.isfinite(least) & torch.isfinite(most)
+        return self.emit(spikes, *statistics, ~finite)
 
     def fire(self, potential: Tensor, extremum: Tensor) -> Tensor:
         """Return the spikes at a given extremum of shape (1,) or (C,)."""
