@@ -1,5 +1,7 @@
-"""Sets the thresholds of a network that was not trained with spikes."""
+"""Turns a network that was trained with ReLU into one that spikes, before it is trained on."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -14,38 +16,44 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
-
-_SAMPLE = 1_000_000  # potentials from which the quantiles are read
+from .matching import best_channel_scales, best_threshold, match_inputs, samples
 
 
 @HOOKS.register_module()
-class CalibrateThresholdsHook(Hook):
-    r"""Before the first iteration, chooses each threshold on training data, so that the network spikes.
+class CalibrateFromANNHook(Hook):
+    r"""Before the first iteration, gives the spikes the place of the ReLU that the weights know.
 
-    Of some candidates the threshold becomes the one at which the layer's spikes :math:`o` are the best
-    1-bit picture of the ReLU of its potentials: the largest cosine of the angle between
-    :math:`\max(u, 0)` and :math:`o`. Layers are calibrated in the order in which they run, so each sees
-    what the calibrated ones before it send. For a normal potential around 0 that makes 27 % of the
-    neurons fire.
+    Weights of a ReLU network expect activations of many sizes, and spikes are all 0 or 1. So the
+    training images run through the network twice. First with a ReLU for each neuron: what every
+    convolution reads then is remembered. Then with spikes, in the order in which layers run:
 
-    Then the running averages of batch norms and neurons are taken anew on the same batches: those of
-    the source belong to real-valued inputs. Parts that are frozen or in evaluation mode stay as they
-    are. Nothing happens in a run that is resumed. For weights that were trained with spikes leave the
-    hook out.
+    - A neuron behind a batch norm, with ``extremum='channel'`` or ``'fixed'``, gets the threshold 1, and
+      each channel of the norm is divided by that scale :math:`k` (of some candidates) at which the
+      spikes follow the ReLU :math:`r` of the potentials best, which is where
+      :math:`\mathrm{cov}(o, r)^2 / \mathrm{var}(o)` is largest. A neuron elsewhere, or with one
+      extremum for the layer, gets the threshold that is best for the whole layer.
+    - Of a convolution that reads them, the kernels of each input channel are multiplied by
+      :math:`\alpha = \mathrm{std}(r) / \mathrm{std}(o)`, and a bias, if there is one, is moved so that
+      :math:`\alpha o` and :math:`r` have the same mean. The scale by least squares would be smaller, and
+      detections then drown: on ``voc_sample`` 0.018 against 0.036 mAP before any training.
+
+    At last the running averages of norms and neurons are taken anew on the same images. Convolutions and
+    neurons that run several times, as in a head shared by feature levels, are set at the first. Frozen
+    parts stay as they are. Nothing happens in a run that is resumed. For weights that were trained with
+    spikes leave the hook out.
 
     Args:
         batches: Number of training batches to look at.
-        candidates: Number of candidates, quantiles of the layer's positive potentials.
+        candidates: Number of candidates for a scale or a threshold.
 
     Raises:
         ValueError: If a number is below 1, or the model has no ``HoyerSpike`` in training mode.
     """
 
-    def __init__(self, batches: int = 4, candidates: int = 20) -> None:
+    def __init__(self, batches: int = 6, candidates: int = 24) -> None:
         if min(batches, candidates) < 1:
             raise ValueError(
-                f'CalibrateThresholdsHook: batches={batches} and candidates={candidates} must be at '
-                'least 1'
+                f'CalibrateFromANNHook: batches={batches} and candidates={candidates} must be at least 1'
             )
         self.batches = batches
         self.candidates = candidates
@@ -58,74 +66,153 @@ class CalibrateThresholdsHook(Hook):
         model.train()
         layers = {name: m for name, m in spiking_layers(model).items() if m.training}
         if not layers:
-            raise ValueError('CalibrateThresholdsHook: no HoyerSpike in training mode in the model')
+            raise ValueError('CalibrateFromANNHook: no HoyerSpike in training mode in the model')
         batches = list(islice(runner.train_dataloader, self.batches))
+        images = _merge(batches)
         with torch.no_grad(), plain_kernels(model):
-            chosen = self._choose(model, layers, batches)
+            targets = _what_convolutions_read(model, layers, images)
+            by_channel, by_layer = self._convert(model, layers, targets, images)
             _renew_statistics(model, layers, batches)
-        silent = [name for name in layers if name not in chosen]
+        silent = [name for name in layers if name not in by_channel | by_layer]
         runner.logger.info(
-            f'Thresholds calibrated on {len(batches)} batches: '
-            + ', '.join(f'{name} {value:.3g}' for name, value in chosen.items())
+            f'Spikes for ReLU on {len(batches)} batches: {len(by_channel)} neurons by channel, '
+            f'{len(by_layer)} by layer, inputs of {len(targets)} convolutions matched'
             + (f'; without positive potential, left alone: {", ".join(silent)}' if silent else '')
         )
 
-    def _choose(
-        self, model: nn.Module, layers: dict[str, HoyerSpike], batches: list[Any]
-    ) -> dict[str, float]:
-        found: dict[str, list[Tensor]] = {}
+    def _convert(
+        self,
+        model: nn.Module,
+        layers: dict[str, HoyerSpike],
+        targets: dict[nn.Module, Tensor],
+        images: Any,
+    ) -> tuple[set[str], set[str]]:
+        """Set neurons and convolutions; return the names of the neurons set by channel and by layer."""
+        by_channel: set[str] = set()
+        by_layer: set[str] = set()
+        names = {layer: name for name, layer in layers.items()}
+        norms = _NormOfPotential(model)
 
-        def listener(name: str) -> Any:
-            def choose(layer: HoyerSpike, inputs: tuple[Tensor, ...]) -> None:
-                best = best_threshold(layer, inputs[0], self.candidates)
+        def set_neuron(layer: HoyerSpike, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            name = names[layer]
+            if name in by_channel | by_layer:
+                return None
+            potential, norm = norms.find(inputs)
+            if norm is None or layer.extremum == 'layer':
+                best = best_threshold(layer, potential, self.candidates)
                 if best is not None:
-                    layer.threshold.fill_(best)
-                    found.setdefault(name, []).append(best)
+                    layer.threshold.copy_(_mean_of_processes(best))
+                    by_layer.add(name)
+                return None
+            if not (potential > 0).any():
+                return None
+            scale = _mean_of_processes(
+                best_channel_scales(layer, samples(potential), self.candidates)
+            )
+            norm.weight.div_(scale)
+            norm.bias.div_(scale)
+            layer.threshold.fill_(1.0)
+            by_channel.add(name)
+            if len(inputs) > 1:  # the norm is computed inside
+                return None
+            return (potential / scale.view(-1, *[1] * (potential.dim() - 2)),)
 
-            return choose
+        waiting = dict(targets)
 
-        handles = [m.register_forward_pre_hook(listener(name)) for name, m in layers.items()]
-        try:
-            for batch in batches:
-                _run(model, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        for name, layer in layers.items():
-            if name in found:
-                layer.threshold.copy_(torch.stack(found[name]).mean())
-            # Other processes looked at other images, and DDP does not compare parameters again.
-            all_reduce(layer.threshold.data, 'mean')
-        return {name: layers[name].threshold.item() for name in found}
+        def set_convolution(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+            target = waiting.pop(conv, None)
+            if target is not None:
+                match_inputs(conv, samples(inputs[0]), target, _mean_of_processes)
+
+        with norms, _hooks(layers.values(), set_neuron), _hooks(targets, set_convolution):
+            _run(model, images)
+        return by_channel, by_layer
 
 
-def best_threshold(layer: HoyerSpike, potential: Tensor, candidates: int) -> Tensor | None:
-    """Return the threshold whose spikes resemble the ReLU of the potential most.
+class _NormOfPotential:
+    """Finds the batch norm that made a membrane potential, while the block runs."""
 
-    Args:
-        layer: The neuron; its threshold and running averages are left changed.
-        potential: Its input, (N, C, ...).
-        candidates: Number of quantiles of the positive potentials that are tried.
+    def __init__(self, model: nn.Module) -> None:
+        self._norms = [m for m in model.modules() if _is_scaling(m)]
+        self._latest: tuple[Tensor | None, nn.Module | None] = None, None
 
-    Returns:
-        A scalar, None if no potential is positive.
-    """
-    potential = potential.float()
-    relu = potential.clamp(min=0)
-    positive = relu[relu > 0]
-    if not positive.numel():
-        return None
-    sample = positive[:: 1 + positive.numel() // _SAMPLE]
-    levels = torch.linspace(0, 1, candidates + 1, device=sample.device)[1:]
-    best, best_score = None, -1.0
-    for threshold in torch.quantile(sample, levels):
-        layer.threshold.fill_(threshold)
-        spikes = layer.forward(potential)
-        # Squared cosine but for a factor that all candidates share.
-        score = float((relu * spikes).sum().square() / spikes.sum().clamp(min=1))
-        if score > best_score:
-            best, best_score = threshold, score
-    return best
+    def find(self, inputs: tuple[Any, ...]) -> tuple[Tensor, nn.Module | None]:
+        """Return the potential and its norm, None if none, from what a neuron is called with."""
+        if len(inputs) > 1 and inputs[1] is not None:
+            norm = inputs[1]
+            return norm(inputs[0]), norm if _is_scaling(norm) else None
+        output, norm = self._latest
+        return inputs[0], norm if inputs[0] is output else None
+
+    def __enter__(self) -> None:
+        def remember(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._latest = output, norm
+
+        self._handles = [norm.register_forward_hook(remember) for norm in self._norms]
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._latest = None, None
+
+
+def _is_scaling(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.affine and module.weight.requires_grad
+
+
+def _what_convolutions_read(
+    model: nn.Module, layers: dict[str, HoyerSpike], images: Any
+) -> dict[nn.Module, Tensor]:
+    """Run the network with a ReLU for each neuron; return samples of each convolution's first input."""
+    found: dict[nn.Module, Tensor] = {}
+    norms = _NormOfPotential(model)
+
+    def rectify(layer: HoyerSpike, inputs: tuple[Any, ...], spikes: Tensor) -> Tensor:
+        return norms.find(inputs)[0].clamp(min=0)
+
+    def remember(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        found.setdefault(conv, samples(inputs[0]))
+
+    convs = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d) and m.training and m.weight.requires_grad
+    ]
+    handles = [layer.register_forward_hook(rectify) for layer in layers.values()]
+    try:
+        with norms, _hooks(convs, remember):
+            _run(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@contextmanager
+def _hooks(modules: Any, hook: Callable[..., Any]) -> Iterator[None]:
+    """Call a hook before each of the modules while the block runs."""
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _mean_of_processes(value: Tensor) -> Tensor:
+    """Average over processes, which saw other images; DDP does not compare parameters again."""
+    all_reduce(value, 'mean')
+    return value
+
+
+def _merge(batches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put batches together, so that the deepest layers have enough positions to be measured on."""
+    return {
+        key: torch.cat([batch[key] for batch in batches])
+        if isinstance(value, Tensor)
+        else [item for batch in batches for item in batch[key]]
+        for key, value in batches[0].items()
+    }
 
 
 def _run(model: nn.Module, batch: Any) -> None:
