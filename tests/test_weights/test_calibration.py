@@ -1,12 +1,13 @@
-"""CalibrateThresholdsHook: the rate that theory gives, the order of layers, the runner."""
+"""CalibrateFromANNHook: the rate that theory gives, what convolutions read, the runner."""
 
 import itertools
 
 import pytest
 import torch
+from hoyer_det.backbones import HoyerVGG
 from hoyer_det.spiking import HoyerSpike
-from hoyer_det.weights import CalibrateThresholdsHook
-from hoyer_det.weights.calibration import best_threshold
+from hoyer_det.weights import CalibrateFromANNHook
+from hoyer_det.weights.matching import best_channel_scales, best_threshold, match_inputs, samples
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -30,9 +31,7 @@ def test_normal_potentials_make_27_percent_fire(extremum):
 def test_two_levels_are_told_apart():
     # 0, 1 and 10: the spikes nearest to these are those of the 10 alone.
     potential = torch.tensor([0.0] * 10 + [1.0] * 20 + [10.0] * 5).view(1, 1, -1)
-    layer = HoyerSpike(extremum='fixed')
-    layer.threshold.requires_grad_(False)
-    best = best_threshold(layer, potential, candidates=20)
+    best = best_threshold(HoyerSpike(extremum='fixed'), potential, candidates=20)
     assert 1 < best <= 10
 
 
@@ -40,108 +39,128 @@ def test_silent_layer_has_no_threshold():
     assert best_threshold(HoyerSpike(), -torch.ones(1, 1, 4), 5) is None
 
 
-class Chain(BaseModel):
-    """Norm -> neuron -> convolution -> neuron; a frozen norm and a silent neuron besides."""
+@pytest.mark.parametrize('extremum', ['channel', 'fixed'])
+def test_channels_of_other_scale_fire_alike(extremum):
+    # The step that correlates best with ReLU(u) of a normal u fires above t = E[relu | o] / 2 +
+    # E[relu | not o] / 2; found here by scanning t.
+    draw = torch.Generator().manual_seed(1)
+    potential = torch.randn(3, 20_000, generator=draw) * torch.tensor([[0.1], [1.0], [30.0]])
+    scales = best_channel_scales(layer := HoyerSpike(3, extremum=extremum), potential, 200)
+    with torch.no_grad():
+        rates = layer((potential / scales[:, None])[None]).mean((0, 2))
+    unit = potential[1]
+    correlations = {
+        t: torch.corrcoef(torch.stack([unit.clamp(min=0), (unit >= t).float()]))[0, 1].item()
+        for t in torch.linspace(0.1, 2, 100).tolist()
+    }
+    best = max(correlations, key=correlations.get)
+    torch.testing.assert_close(rates, (unit >= best).float().mean().expand(3), rtol=0, atol=0.03)
 
-    def __init__(self) -> None:
+
+def test_channel_that_never_fires_keeps_its_scale():
+    potential = torch.tensor([[-1.0, -2.0], [1.0, 2.0]])
+    scales = best_channel_scales(HoyerSpike(2, extremum='channel'), potential, 4)
+    assert scales[0] == 1 and scales[1] > 0
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_convolution_answers_with_the_same_mean_and_spread(groups):
+    # One input channel per group in use: the answer is its multiple, so mean and spread carry over.
+    draw = torch.Generator().manual_seed(2)
+    relu = torch.rand(50, 2, 4, 4, generator=draw) * torch.tensor([3.0, 0.2]).view(1, 2, 1, 1)
+    spikes = (torch.rand(50, 2, 4, 4, generator=draw) > 0.7).float()
+    conv = nn.Conv2d(2, 4, 1, groups=groups).requires_grad_(False)
+    if groups == 1:
+        conv.weight[:, 1] = 0
+    before = conv(relu)
+    match_inputs(conv, samples(spikes), samples(relu), lambda value: value)
+    after = conv(spikes)
+    for statistic in (torch.mean, torch.std):
+        torch.testing.assert_close(
+            statistic(after, (0, 2, 3)), statistic(before, (0, 2, 3)), rtol=1e-3, atol=1e-4
+        )
+
+
+class Detector(BaseModel):
+    """A narrow VGG and a read-out whose norm is none; the loss is its mean."""
+
+    def __init__(self, spiking: bool, **vgg) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(2, momentum=0.3)
-        self.first = HoyerSpike()
-        self.conv = nn.Conv2d(2, 3, 3, bias=False)
-        self.second = HoyerSpike()
-        self.silent = HoyerSpike()
-        self.frozen = nn.BatchNorm2d(3)
-        nn.init.uniform_(self.conv.weight, -1, 1, generator=torch.Generator().manual_seed(0))
-
-    def train(self, mode: bool = True) -> 'Chain':
-        super().train(mode)
-        self.frozen.eval()
-        return self
+        act_cfg = dict(type='HoyerSpike', extremum='channel') if spiking else dict(type='ReLU')
+        self.vgg = HoyerVGG(11, width=0.125, out_indices=(1,), act_cfg=act_cfg, **vgg)
+        self.read = nn.Conv2d(16, 5, 1)
+        self.init_weights()
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        x = self.frozen(self.conv(self.first(self.norm(inputs))))
-        y = self.second(x)
-        return dict(loss=y.mean() + self.silent(-x.abs() - 1).mean()) if mode == 'loss' else y
+        y = self.read(self.vgg(inputs)[0])
+        return dict(loss=y.mean()) if mode == 'loss' else y
 
 
-def run(model: BaseModel, tmp_path, hook: CalibrateThresholdsHook, **settings) -> Runner:
+def run(model: BaseModel, tmp_path, hook: CalibrateFromANNHook) -> Runner:
     draw = torch.Generator().manual_seed(3)
-    data = [dict(inputs=5 + 2 * torch.randn(2, 8, 8, generator=draw)) for _ in range(8)]
-    runner = Runner(
+    data = [dict(inputs=5 + 2 * torch.randn(3, 16, 16, generator=draw)) for _ in range(32)]
+    return Runner(
         model,
         str(tmp_path),
-        train_dataloader=DataLoader(data, batch_size=4),
+        train_dataloader=DataLoader(data, batch_size=8),
         train_cfg=dict(by_epoch=True, max_epochs=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
         custom_hooks=[hook],
         default_hooks=dict(logger=None, checkpoint=None),
         experiment_name=f'calibration-{next(_names)}',
-        **settings,
     )
-    return runner
 
 
-def calibrate(tmp_path, **settings) -> tuple[Chain, torch.Tensor]:
-    model, hook = Chain(), CalibrateThresholdsHook(batches=2)
-    runner = run(model, tmp_path, hook, **settings)
-    runner.train_loop  # noqa: B018  built when first asked for
-    hook.before_train(runner)
-    return model, torch.stack([item['inputs'] for item in runner.train_dataloader.dataset])
-
-
-def test_layers_are_calibrated_in_their_order_and_averages_taken_anew(tmp_path):
-    model, inputs = calibrate(tmp_path)
-    assert model.first.threshold.item() != 1 and model.second.threshold.item() != 1
-    assert model.silent.threshold.item() == 1
-    # The norm's averages are those of the two batches, one after the other, and its momentum is back.
-    batches = inputs.split(4)
-    means = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
-    torch.testing.assert_close(model.norm.running_mean, means, rtol=1e-5, atol=1e-5)
-    assert model.norm.momentum == 0.3
-    assert model.frozen.num_batches_tracked == 0
-    # By hand: the second layer's threshold on what the first, calibrated, sends.
-    reference = Chain().train()
-    thresholds = []
+def converted(tmp_path, **vgg) -> tuple[Detector, Detector, torch.Tensor]:
+    """Return a ReLU network of unequal channels, the spiking one made from it, and the images."""
+    twin, model = Detector(spiking=False), Detector(spiking=True, **vgg)
     with torch.no_grad():
-        for batch in batches:
-            potential = reference.norm(batch)
-            first = best_threshold(reference.first, potential, 20)
-            reference.first.threshold.fill_(first)
-            sent = reference.frozen(reference.conv(reference.first(potential)))
-            thresholds.append(torch.stack([first, best_threshold(reference.second, sent, 20)]))
-    wanted = torch.stack(thresholds).mean(0)
-    found = torch.stack([model.first.threshold, model.second.threshold]).detach()
-    torch.testing.assert_close(found, wanted)
-    for layer in (model.first, model.second):
-        assert layer.running_weight.item() == pytest.approx(1 - 0.9**2)
-    # In evaluation the network spikes from the first image on.
+        for norm in (m for m in twin.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.weight.copy_(torch.logspace(-1, 1, norm.num_features))
+    model.load_state_dict(twin.state_dict(), strict=False)
+    runner = run(model, tmp_path, CalibrateFromANNHook(batches=4))
+    runner.train()
+    return twin, model, torch.stack([item['inputs'] for item in runner.train_dataloader.dataset])
+
+
+def test_read_out_of_a_converted_network_follows_its_source(tmp_path):
+    twin, model, images = converted(tmp_path)
     with torch.no_grad():
-        assert 0.05 < model.eval()(inputs).mean() < 0.6
+        wanted, found = twin.train()(images), model.eval()(images)
+    # Same means, and answers that go together, from the first image on and without any training.
+    scale = wanted.std((0, 2, 3))
+    assert ((wanted.mean((0, 2, 3)) - found.mean((0, 2, 3))).abs() < 0.25 * scale).all()
+    pairs = torch.stack([wanted.flatten(), found.flatten()])
+    assert torch.corrcoef(pairs)[0, 1] > 0.7
+    assert all(layer.threshold == 1 for layer in model.modules() if isinstance(layer, HoyerSpike))
 
 
-def test_training_goes_on_from_the_calibrated_thresholds(tmp_path):
-    model = Chain()
-    run(model, tmp_path, CalibrateThresholdsHook(batches=1)).train()
-    alone, _ = Chain(), None
-    assert model.first.threshold.item() != alone.first.threshold.item()
+def test_frozen_stage_is_left_alone(tmp_path):
+    twin, model, _ = converted(tmp_path, frozen_stages=1)
+    for (name, found), wanted in zip(
+        model.vgg.stages[0].state_dict().items(),
+        Detector(spiking=True).vgg.stages[0].state_dict(),
+        strict=True,
+    ):
+        assert name == wanted
+        if name in twin.vgg.stages[0].state_dict():
+            torch.testing.assert_close(found, twin.vgg.stages[0].state_dict()[name])
 
 
 def test_resumed_run_is_left_alone(tmp_path):
-    model, hook = Chain(), CalibrateThresholdsHook()
+    model, hook = Detector(spiking=True), CalibrateFromANNHook()
     runner = run(model, tmp_path, hook)
     runner.train_loop._iter = 5
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     hook.before_train(runner)
-    assert model.first.threshold.item() == 1 and model.norm.num_batches_tracked == 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_wrong_use_is_refused(tmp_path):
     with pytest.raises(ValueError, match='batches=0'):
-        CalibrateThresholdsHook(batches=0)
-    hook = CalibrateThresholdsHook()
-    model = Chain()
-    for name in ('first', 'second', 'silent'):
-        setattr(model, name, nn.ReLU())
-    runner = run(model, tmp_path, hook)
+        CalibrateFromANNHook(batches=0)
+    hook = CalibrateFromANNHook()
+    runner = run(Detector(spiking=False), tmp_path, hook)
     with pytest.raises(ValueError, match='no HoyerSpike'):
         runner.train_loop  # noqa: B018
         hook.before_train(runner)

@@ -110,7 +110,7 @@ def test_every_config_builds(path, voc_folder):
         assert HOOKS.build(hook) is not None
     hooks = [hook['type'] for hook in cfg.custom_hooks]
     assert ('EMAHook' in hooks) != path.stem.startswith(('no_ema', 'lr_finder'))
-    assert ('CalibrateThresholdsHook' in hooks) == path.stem.startswith('from_ann')
+    assert ('CalibrateFromANNHook' in hooks) == path.stem.startswith('from_ann')
 
 
 def test_learning_rate_finder_rises_from_1e_5_to_1(voc_folder):

@@ -8,4 +8,4 @@ model = dict(
     neck=dict(init_cfg=dict(type='Pretrained', checkpoint=ann, prefix='neck.')),
     bbox_head=dict(init_cfg=dict(type='Pretrained', checkpoint=ann, prefix='bbox_head.')),
 )
-custom_hooks = _base_.custom_hooks + [dict(type='CalibrateThresholdsHook')]
+custom_hooks = _base_.custom_hooks + [dict(type='CalibrateFromANNHook')]

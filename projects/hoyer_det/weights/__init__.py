@@ -1,13 +1,13 @@
 """Weights from elsewhere: the authors' checkpoints, conventional networks."""
 
 from .authors import Conversion, from_authors, to_authors
-from .calibration import CalibrateThresholdsHook
+from .calibration import CalibrateFromANNHook
 from .fine_tuning import StagewiseLRConstructor, ThresholdFloorHook
 from .from_ann import FromANN, map_ann
 from .reading import read_checkpoint
 
 __all__ = [
-    'CalibrateThresholdsHook',
+    'CalibrateFromANNHook',
     'Conversion',
     'FromANN',
     'StagewiseLRConstructor',

@@ -111,7 +111,6 @@ class CalibrateFromANNHook(Hook):
             )
             norm.weight.div_(scale)
             norm.bias.div_(scale)
-            layer.threshold.fill_(1.0)
             by_channel.add(name)
             if len(inputs) > 1:  # the norm is computed inside
                 return None

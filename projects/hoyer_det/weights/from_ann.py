@@ -25,7 +25,7 @@ class FromANN:
     twins of this package, whose names are ours already. See :func:`map_ann` for what is mapped.
 
     The log lists the source's tensors without counterpart, and the backbone's that start fresh. Such a
-    source has no thresholds: add ``CalibrateThresholdsHook`` to the experiment's ``custom_hooks``.
+    source has no thresholds: add ``CalibrateFromANNHook`` to the experiment's ``custom_hooks``.
 
     Args:
         checkpoint: File, ``torchvision://`` name or address; read weights-only.

@@ -18,6 +18,7 @@ def samples(x: Tensor) -> Tensor:
     return x[:, :: 1 + x.size(1) // _POSITIONS].float()
 
 
+@torch.no_grad()
 def best_threshold(layer: HoyerSpike, potential: Tensor, candidates: int) -> Tensor | None:
     r"""Return the threshold whose spikes resemble the ReLU of the potential most.
 
@@ -25,7 +26,7 @@ def best_threshold(layer: HoyerSpike, potential: Tensor, candidates: int) -> Ten
     potential around 0 it makes 27 % of the neurons fire.
 
     Args:
-        layer: The neuron.
+        layer: The neuron; its threshold is left changed.
         potential: Its input, (N, C, ...).
         candidates: Number of quantiles of the positive potentials that are tried.
 
@@ -41,7 +42,8 @@ def best_threshold(layer: HoyerSpike, potential: Tensor, candidates: int) -> Ten
     levels = torch.linspace(0, 1, candidates + 1, device=sample.device)[1:]
     best, best_score = None, -1.0
     for threshold in torch.quantile(sample, levels):
-        spikes = hoyer_spike(potential, threshold, layer)[0]
+        layer.threshold.data.fill_(threshold)
+        spikes = hoyer_spike(potential, layer.threshold.data, layer)[0]
         # Squared cosine but for a factor that all candidates share.
         score = float((relu * spikes).sum().square() / spikes.sum().clamp(min=1))
         if score > best_score:
@@ -49,13 +51,14 @@ def best_threshold(layer: HoyerSpike, potential: Tensor, candidates: int) -> Ten
     return best
 
 
+@torch.no_grad()
 def best_channel_scales(layer: HoyerSpike, potential: Tensor, candidates: int) -> Tensor:
     r"""Return the scale :math:`k` of each channel at which the spikes of ``u / k`` follow the ReLU best.
 
     The threshold is 1. The measure is the correlation of the two, squared.
 
     Args:
-        layer: The neuron, with an extremum for each channel or a fixed level.
+        layer: The neuron, with an extremum for each channel or a fixed level; its threshold becomes 1.
         potential: Samples of its potential, (C, P).
         candidates: Number of scales tried, even steps up to the 99.9 % quantile of the ReLU.
 
@@ -67,10 +70,11 @@ def best_channel_scales(layer: HoyerSpike, potential: Tensor, candidates: int) -
     top = torch.where(top > 0, top, relu.amax(1))
     best = torch.full_like(top, -1.0)
     scales = torch.ones_like(top)
-    one = torch.ones_like(top[0])
+    layer.threshold.data.fill_(1.0)
     for step in range(1, candidates + 1):
         scale = torch.where(top > 0, top * step / candidates, 1.0)
-        spikes = hoyer_spike((potential / scale[:, None])[None], one, layer)[0][0]
+        unit = (potential / scale[:, None])[None]
+        spikes = hoyer_spike(unit, layer.threshold.data, layer)[0][0]
         rate = spikes.mean(1)
         covariance = (spikes * relu).mean(1) - rate * relu.mean(1)
         score = covariance.square() / (rate * (1 - rate)).clamp(min=1e-6)
@@ -80,6 +84,7 @@ def best_channel_scales(layer: HoyerSpike, potential: Tensor, candidates: int) -
     return scales
 
 
+@torch.no_grad()
 def match_inputs(
     conv: nn.Conv2d, spikes: Tensor, target: Tensor, average: Callable[[Tensor], Tensor]
 ) -> None:
