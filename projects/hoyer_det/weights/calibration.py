@@ -73,6 +73,10 @@ class CalibrateFromANNHook(Hook):
             targets = _what_convolutions_read(model, layers, images)
             by_channel, by_layer = self._convert(model, layers, targets, images)
             _renew_statistics(model, layers, batches)
+        # An average over steps (EMAHook) must not start from the ReLU network.
+        for average in (getattr(hook, 'ema_model', None) for hook in runner.hooks):
+            if average is not None:
+                average.module.load_state_dict(model.state_dict())
         silent = [name for name in layers if name not in by_channel | by_layer]
         runner.logger.info(
             f'Spikes for ReLU on {len(batches)} batches: {len(by_channel)} neurons by channel, '

@@ -1,0 +1,21 @@
+# hoyer_ssd_vocformat.py from its ReLU twin, trained with the same classes and three times as long:
+#   hoyer-det train configs/twins/relu_ssd_vocformat.py --cfg-options data_root=FOLDER
+#   hoyer-det train configs/pretrain/fine_tuning/from_ann_ssd_vocformat.py \
+#       --cfg-options data_root=FOLDER load_from=work_dirs/relu_ssd_vocformat/epoch_54.pth
+_base_ = '../../hoyer_ssd_vocformat.py'
+custom_hooks = _base_.custom_hooks + [dict(type='CalibrateFromANNHook')]
+# The weights are good already: large steps would lose what they know.
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+train_cfg = dict(max_epochs=18, val_interval=6)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=18,
+        T_max=18,
+        by_epoch=True,
+        eta_min_ratio=0.01,
+        convert_to_iter_based=True,
+    ),
+]
