@@ -70,9 +70,9 @@ def test_hooks_that_need_neurons_are_left_out_of_relu_only():
     file = CONFIGS / 'pretrain' / 'fine_tuning' / 'from_ann_ssd_shapes.py'
     kept = [hook for hook in hooks(load_config(file, twin='relu')) if 'Hoyer' in hook]
     assert not kept
-    assert 'CalibrateThresholdsHook' not in hooks(load_config(file, twin='relu'))
+    assert 'CalibrateFromANNHook' not in hooks(load_config(file, twin='relu'))
     assert 'EMAHook' in hooks(load_config(file, twin='relu'))
-    assert 'CalibrateThresholdsHook' in hooks(load_config(file, twin='level'))
+    assert 'CalibrateFromANNHook' in hooks(load_config(file, twin='level'))
 
 
 def test_options_reach_the_twin():

@@ -19,7 +19,7 @@ _NEURON_HOOKS = (
     'SpikeRateHook',
     'SpikeStatisticsHook',
     'ThresholdFloorHook',
-    'CalibrateThresholdsHook',
+    'CalibrateFromANNHook',
 )
 
 
