@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: set-up  ## train, evaluate and draw a one-time-step detector on the embedded shapes
+demo: set-up  ## train, evaluate and draw a one-time-step detector on the synthetic shapes
 	@$(BIN)/python tools/demo.py
 
 test: set-up-dev  ## run the test suite, but for its slow part

@@ -1,4 +1,4 @@
-# One-time-step spiking SSD on the embedded shapes: minutes on a CPU, no download.
+# One-time-step spiking SSD on the synthetic shapes: minutes on a CPU, no download.
 _base_ = [
     '_base_/models/hoyer_ssd_small.py',
     '_base_/datasets/shapes.py',

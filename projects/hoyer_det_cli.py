@@ -17,7 +17,7 @@ COMMANDS = {
     'check-data': ('check_data', 'look for faults in annotations and images'),
     'download-data': (
         'download_data',
-        'bring Pascal VOC, COCO or the embedded shapes into a folder',
+        'bring Pascal VOC, COCO or the synthetic shapes into a folder',
     ),
 }
 

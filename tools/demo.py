@@ -1,4 +1,4 @@
-"""Train, evaluate and draw a one-time-step detector on the embedded shapes: ``make demo``."""
+"""Train, evaluate and draw a one-time-step detector on the synthetic shapes: ``make demo``."""
 
 import json
 import os

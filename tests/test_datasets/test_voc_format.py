@@ -297,7 +297,7 @@ def test_class_that_is_not_among_those_given_is_refused(voc_folder: Path) -> Non
 
 
 # ------------------------------------------------------------------------------------------------
-# Real data, and the embedded shapes
+# Real data, and the synthetic shapes
 # ------------------------------------------------------------------------------------------------
 
 

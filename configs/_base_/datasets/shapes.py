@@ -1,4 +1,4 @@
-# The embedded shapes, generated into data/shapes/ when they are first needed.
+# The synthetic shapes, generated into data/shapes/ when they are first needed.
 dataset_type = 'ShapesDataset'
 data_root = 'data/shapes/'
 input_size = 128

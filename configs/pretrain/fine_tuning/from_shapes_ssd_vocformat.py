@@ -1,4 +1,4 @@
-# hoyer_ssd_vocformat.py in 12 epochs instead of 72, its backbone trained on the embedded shapes before.
+# hoyer_ssd_vocformat.py in 12 epochs instead of 72, its backbone trained on the synthetic shapes before.
 # The baseline of the other files here.
 _base_ = '../../hoyer_ssd_vocformat.py'
 model = dict(

@@ -1,4 +1,4 @@
-"""Data sets: any folder in VOC layout or with COCO JSON, and the embedded shapes."""
+"""Data sets: any folder in VOC layout or with COCO JSON, and the synthetic shapes."""
 
 from .coco_format import CocoFormatDataset, read_categories
 from .completion import complete_config, set_num_classes

@@ -1,4 +1,4 @@
-"""Fetch VOC and COCO, or make the embedded shapes, in the folders that MMDetection expects.
+"""Fetch VOC and COCO, or make the synthetic shapes, in the folders that MMDetection expects.
 
 Downloads resume where they stopped, archives are checked before they are unpacked, and a data set
 appears in its place only when all of its files are there.

@@ -1,4 +1,4 @@
-"""The embedded shapes as an MMDetection data set that makes itself when it is missing."""
+"""The synthetic shapes as an MMDetection data set that makes itself when it is missing."""
 
 from typing import Any
 

@@ -166,7 +166,7 @@ def _sums_kernel(
     clip = tl.abs(tl.load(threshold_ptr))
     first = tl.zeros([TILE_R, TILE_C], tl.float32)
     second = tl.zeros([TILE_R, TILE_C], tl.float32)
-    odd = tl.zeros([TILE_R, TILE_C], tl.float32)
+    nonfinite = tl.zeros([TILE_R, TILE_C], tl.float32)
     first_below = tl.zeros([TILE_R, TILE_C], tl.float32)
     second_below = tl.zeros([TILE_R, TILE_C], tl.float32)
     for step in range(part * share, tl.minimum(part * share + share, steps)):
@@ -177,7 +177,7 @@ def _sums_kernel(
         clipped = tl.where(inside, clipped, 0.0)
         first += clipped
         second += clipped * clipped
-        odd += u * 0.0  # NaN as soon as there is a NaN or inf
+        nonfinite += u * 0.0  # NaN as soon as there is a NaN or inf
         if EXCLUDE:
             below = tl.where(u >= clip, 0.0, clipped)
             first_below += below
@@ -186,7 +186,7 @@ def _sums_kernel(
     to = sums_ptr + part * channels + channel
     _store_sum(to, first, known, LAST)
     _store_sum(to + row, second, known, LAST)
-    _store_sum(to + 2 * row, odd, known, LAST)
+    _store_sum(to + 2 * row, nonfinite, known, LAST)
     if EXCLUDE:
         _store_sum(to + 3 * row, first_below, known, LAST)
         _store_sum(to + 4 * row, second_below, known, LAST)
@@ -216,7 +216,7 @@ def _levels_kernel(
     counted_ptr = sums_ptr + 3 * channels if EXCLUDE else sums_ptr
     first = tl.zeros([BLOCK], tl.float64)
     second = tl.zeros([BLOCK], tl.float64)
-    odd = tl.zeros([BLOCK], tl.float64)
+    nonfinite = tl.zeros([BLOCK], tl.float64)
     counted_first = tl.zeros([BLOCK], tl.float64)
     counted_second = tl.zeros([BLOCK], tl.float64)
     for start in range(0, channels, BLOCK):
@@ -224,7 +224,7 @@ def _levels_kernel(
         known = c < channels
         first += tl.load(sums_ptr + c, mask=known, other=0.0)
         second += tl.load(sums_ptr + channels + c, mask=known, other=0.0)
-        odd += tl.load(sums_ptr + 2 * channels + c, mask=known, other=0.0)
+        nonfinite += tl.load(sums_ptr + 2 * channels + c, mask=known, other=0.0)
         counted_first += tl.load(counted_ptr + c, mask=known, other=0.0)
         counted_second += tl.load(counted_ptr + channels + c, mask=known, other=0.0)
 
@@ -233,7 +233,7 @@ def _levels_kernel(
     tl.store(report_ptr + _FIRST, total_first)
     tl.store(report_ptr + _SECOND, total_second)
     tl.store(square_ptr, square)
-    tl.store(nonfinite_ptr, tl.where(tl.sum(odd) != 0.0, 1.0, 0.0))
+    tl.store(nonfinite_ptr, tl.where(tl.sum(nonfinite) != 0.0, 1.0, 0.0))
 
     if not PER_CHANNEL:
         level = _level(
