@@ -1,5 +1,6 @@
 # hoyer_ssd_vocformat.py from its ReLU twin: 54 epochs for the twin, 18 with spikes:
-#   hoyer-det train configs/hoyer_ssd_vocformat.py --twin relu --cfg-options data_root=FOLDER train_cfg.max_epochs=54
+#   hoyer-det train configs/hoyer_ssd_vocformat.py --twin relu \
+#       --cfg-options data_root=FOLDER train_cfg.max_epochs=54
 #   hoyer-det train configs/pretrain/fine_tuning/from_ann_ssd_vocformat.py \
 #       --cfg-options data_root=FOLDER load_from=work_dirs/hoyer_ssd_vocformat_relu/epoch_54.pth
 _base_ = '../../hoyer_ssd_vocformat.py'
