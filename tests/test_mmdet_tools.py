@@ -54,8 +54,17 @@ def run(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.parametrize('kind', ['vocformat', 'cocoformat'])
-def test_train_test_and_browse(kind: str, tmp_path: Path, voc_folder: Path, run: Callable) -> None:
+@pytest.mark.parametrize(
+    'kind, all_tools',
+    [
+        ('vocformat', True),
+        ('cocoformat', False),
+        pytest.param('cocoformat', True, marks=pytest.mark.slow),
+    ],
+)
+def test_train_test_and_browse(
+    kind: str, all_tools: bool, tmp_path: Path, voc_folder: Path, run: Callable
+) -> None:
     root = voc_folder if kind == 'vocformat' else write_coco_folder(tmp_path / 'coco')
     classes = ('cell', 'dot', 'ring') if kind == 'vocformat' else CLASSES
     own = tmp_path / 'own.py'
@@ -69,6 +78,8 @@ def test_train_test_and_browse(kind: str, tmp_path: Path, voc_folder: Path, run:
         assert tuple(dumped[key].dataset.metainfo.classes) == classes
         assert dumped[key].dataset.data_root == str(root) and dumped[key].dataset.ann_file
 
+    if not all_tools:
+        return
     arguments = (own, work / 'iter_5.pth', '--work-dir', tmp_path / 'tested')
     assert 'coco/bbox_mAP' in run('test.py', *arguments, first=True)
 

@@ -1,0 +1,180 @@
+"""What is wrong with one image and its annotation: the rules of ``check-data``, image by image."""
+
+import hashlib
+import io
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .coco_format import annotation_fault, read_annotations
+from .faults import box_fault, name_fault, shorten
+from .image_size import size_fault
+from .voc_format import find_image, object_box, object_name, without_namespaces
+
+# A fault: its kind, what there is to say, and the box that has it, None where it is the image.
+Fault = tuple[str, str, int | None]
+# What is found in one image: its faults, its number of boxes, and a digest of its file if it was read.
+Finding = tuple[list[Fault], int, str]
+# The images of a list or file, each with what looks at it; and the faults of the list, by image.
+Tasks = tuple[dict[str, Callable[[], Finding]], list[tuple[str, Fault]]]
+
+
+def voc_tasks(file: str, images: str, classes: Sequence[str] | None, decode: bool) -> Tasks:
+    """Read a list of images in Pascal VOC layout.
+
+    Args:
+        file: The list.
+        images: Folder of the images; the annotations are beside it.
+        classes: Classes of the data set where they are given, else None.
+        decode: Whether to read the images.
+
+    Raises:
+        FileNotFoundError: If there is no such list.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'{file}: this list of images does not exist')
+    lines = [line.strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
+    faults: list[tuple[str, Fault]] = []
+    for name, count in Counter(lines).items():
+        if not name:
+            faults.append(('', ('empty line', f'{count} empty lines', None)))
+        elif count > 1:
+            faults.append((name, ('listed twice', f'stands in the list {count} times', None)))
+    names = dict.fromkeys(line for line in lines if line)
+    return {name: partial(_check_voc, images, classes, decode, name) for name in names}, faults
+
+
+def _check_voc(images: str, classes: Sequence[str] | None, decode: bool, name: str) -> Finding:
+    faults: list[Fault] = []
+    path = find_image(images, name)
+    annotation = Path(images).with_name('Annotations') / f'{name}.xml'
+    boxes, declared = 0, None
+    if not annotation.is_file():
+        faults.append(('annotation missing', f'there is no {annotation}', None))
+    else:
+        try:
+            root = without_namespaces(ET.parse(annotation).getroot())
+            size = root.find('size')
+            if size is not None:
+                declared = tuple(int(size.findtext(key)) for key in ('height', 'width'))
+        except (ET.ParseError, TypeError, ValueError) as error:
+            faults.append(('annotation unreadable', f'{annotation}: {error}', None))
+        else:
+            objects = root.findall('object')
+            boxes = len(objects)
+            if declared is not None and min(declared) <= 0:
+                detail = f'{annotation} says {declared[1]} x {declared[0]} pixels'
+                faults.append(('size of zero', detail, None))
+                declared = None
+            for number, item in enumerate(objects):
+                fault = _voc_object_fault(item, declared, classes)
+                if fault is not None:
+                    faults.append((*fault, number))
+    faults_of_image, digest = _check_image(path, Path(images) / name, declared, decode)
+    return faults + faults_of_image, boxes, digest
+
+
+def _voc_object_fault(
+    item: ET.Element, declared: tuple[int, int] | None, classes: Sequence[str] | None
+) -> tuple[str, str] | None:
+    name = object_name(item)
+    if name_fault(name):
+        return 'name', f'the name of a class {name_fault(name)}'
+    if classes is not None and name not in classes:
+        return 'unknown class', f'class {name!r} is not among those of the data set'
+    try:
+        box = object_box(item)
+    except ValueError as error:
+        return 'box unreadable', str(error)
+    height, width = declared or (float('inf'), float('inf'))
+    # MMDetection takes whole pixels and counts from 0.
+    finite = all(map(np.isfinite, box))
+    fault = box_fault([int(x) - 1 for x in box] if finite else box, width, height)
+    return None if fault is None else (fault, f'{name} {", ".join(f"{x:g}" for x in box)}')
+
+
+def coco_tasks(file: str, images: str, decode: bool) -> Tasks:
+    """Read an annotation file in COCO format; one that cannot be used has one fault and no images.
+
+    Args:
+        file: The annotation file.
+        images: Folder of the images.
+        decode: Whether to read the images.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    try:
+        content, notes = read_annotations(file)
+    except ValueError as error:
+        return {}, [('', ('file unusable', str(error).removeprefix(f'{file}: '), None))]
+    faults: list[tuple[str, Fault]] = [
+        ('', ('iscrowd', note, None)) for note in notes if 'iscrowd' in note
+    ]
+    names = {category['id']: category['name'] for category in content['categories']}
+    entries: dict[str, list[dict]] = {}
+    for image in content['images']:
+        entries.setdefault(image['file_name'], []).append(image)
+    for name, same in entries.items():
+        if len(same) > 1:
+            detail = f'has the ids {", ".join(str(image["id"]) for image in same)}'
+            faults.append((name, ('one file, several ids', detail, None)))
+    annotations: dict[Any, list[dict]] = {}
+    for annotation in content['annotations']:
+        annotations.setdefault(annotation['image_id'], []).append(
+            {
+                **{key: annotation[key] for key in ('id', 'bbox', 'area')},
+                'name': names[annotation['category_id']],
+            }
+        )
+    tasks = {}
+    for name, same in entries.items():
+        boxes = [box for image in same for box in annotations.get(image['id'], ())]
+        size = (same[0]['height'], same[0]['width'])
+        tasks[name] = partial(_check_coco, images, name, size, boxes, decode)
+    return tasks, faults
+
+
+def _check_coco(
+    folder: str, name: str, size: tuple[int, int], boxes: list[dict], decode: bool
+) -> Finding:
+    faults: list[Fault] = []
+    for box in boxes:
+        fault = annotation_fault(box, size[1], size[0])
+        if fault is not None:
+            numbers = ', '.join(f'{x:g}' for x in box['bbox'])
+            faults.append((fault, f'{box["name"]} {numbers}, area {box["area"]:g}', box['id']))
+    path = Path(folder) / name
+    faults_of_image, digest = _check_image(path if path.is_file() else None, path, size, decode)
+    return faults + faults_of_image, len(boxes), digest
+
+
+def _check_image(
+    path: Path | None, wanted: Path, declared: tuple[int, int] | None, decode: bool
+) -> tuple[list[Fault], str]:
+    """Return what is wrong with an image, and a digest of its file if it was read."""
+    if path is None:
+        return [('image missing', f'there is no {wanted}', None)], ''
+    if path.stat().st_size == 0:
+        return [('image empty', f'{path} has 0 bytes', None)], ''
+    if not decode:
+        return [], ''
+    content = path.read_bytes()
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()  # notices a file that ends too early, of which OpenCV makes grey
+    except Exception as error:  # Pillow raises many kinds
+        return [('image unreadable', f'{path}: {shorten(str(error))}', None)], digest
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        return [('image unreadable', f'{path}: OpenCV cannot decode it', None)], digest
+    fault = None if declared is None else size_fault(path, decoded.shape[:2], declared)
+    return ([] if fault is None else [('other size', f'{path}: {fault}', None)]), digest
