@@ -200,7 +200,7 @@ class SharedHead(nn.Module):
 @pytest.mark.parametrize('act', [nn.ReLU(), HoyerSpike()], ids=['ReLU', 'HoyerSpike'])
 def test_levels_of_unequal_scale_fire_alike_in_training_and_evaluation(act):
     # By hand, with v = 1: E = 0.14 / 0.6 = 0.23 of the first level, of which 0.3 fires alone; and
-    # E = 1 of the second, of which all three fire. The average of both, about 0.63, would silence the
+    # E = 1 of the second, of which all three fire. The average of both, about 0.64, would silence the
     # first level in evaluation.
     levels = [
         torch.tensor([0.1, 0.2, 0.3]).view(1, 1, 1, 3),

@@ -44,8 +44,8 @@ def dry_run(
             break
     error = ' '.join(str(trace.errors[0]).split())
     raise ValueError(
-        f'{type(model).__name__}: a forward pass of random images, which tells how often each '
-        f'activation runs, did not reach {missing[0]}: {type(trace.errors[0]).__name__}: {error}'
+        f'SpikingDetector: {missing[0]} of {type(model).__name__} cannot be converted, as a forward pass '
+        f'on random images ends before it: {type(trace.errors[0]).__name__}: {error}'
     )
 
 

@@ -29,10 +29,12 @@ def SpikingDetector(
     """Build a detector in which the activations of the named parts are ``HoyerSpike``.
 
     What comes back is the detector itself, of its own class. Its weights keep their names and the
-    neurons add theirs (``....relu.threshold``; ``....relu.0.threshold`` where a block calls one
-    activation at several places), so a checkpoint of the original loads, with the neurons missing.
-    What was converted and what was left, and why, is logged as a table; see
-    :func:`convert_activations` for the rules. On one of MMDetection's own configs::
+    neurons add theirs, so a checkpoint of the original loads, with the neurons missing. An activation
+    that runs several times in a forward pass (in a residual block, on several feature levels) becomes
+    a neuron for each time, ``....relu.0.threshold``; to count them, a copy of the detector computes
+    the loss of random images and predicts on others, which takes a second or a few. What was converted
+    and what was left, and why, is logged as a table; see :func:`convert_activations` for the rules. On
+    one of MMDetection's own configs::
 
         _base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
         custom_imports = dict(imports=['hoyer_det'], allow_failed_imports=False)
@@ -59,7 +61,8 @@ def SpikingDetector(
 
     Raises:
         ValueError: If the detector is no config, a part does not exist, is named twice, or holds no
-            activation that can be converted, or ``act_cfg`` is no ``HoyerSpike``.
+            activation that can be converted, ``act_cfg`` is no ``HoyerSpike``, or the detector does
+            not run on random images as far as its parts.
     """
     act_cfg = dict(type='HoyerSpike') if act_cfg is None else act_cfg
     check_act_cfg(act_cfg)
