@@ -337,7 +337,7 @@ def density(row: dict[str, Any]) -> str:
 
 NO_RELU_TWIN = (
     'ReLU twin, zeros skipped: not measured; its zeros are those of a trained network, '
-    'give one with --compare CONFIG CHECKPOINT'
+    'give one with --compare-twin relu CHECKPOINT'
 )
 
 LIMITS = (
