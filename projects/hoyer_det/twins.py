@@ -13,13 +13,14 @@ from .weights.reading import read_checkpoint
 
 TWINS = ('relu', 'onebit', 'level')
 _KINDS = '|'.join(TWINS)
-# Hooks that look for neurons.
+# Hooks that look for neurons, or for the twin itself.
 _NEURON_HOOKS = (
     'HoyerRegularizerHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',
     'ThresholdFloorHook',
     'CalibrateFromANNHook',
+    'DistillationHook',
 )
 
 

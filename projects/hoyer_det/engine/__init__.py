@@ -1,6 +1,7 @@
 """Hooks, and a runner, that a training or evaluation run of a spiking detector uses."""
 
 from .dataset_runner import DatasetRunner
+from .distillation_hook import DistillationHook
 from .finite_hook import CheckFiniteHook
 from .neuron_settings import NeuronSettingsHook
 from .pictures_hook import DetectionPicturesHook
@@ -15,6 +16,7 @@ __all__ = [
     'CheckFiniteHook',
     'DatasetRunner',
     'DetectionPicturesHook',
+    'DistillationHook',
     'HoyerRegularizerHook',
     'NeuronSettingsHook',
     'SpikeRateHook',

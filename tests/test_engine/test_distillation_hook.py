@@ -1,0 +1,94 @@
+"""DistillationHook: the term, what learns from it, and what it refuses."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hoyer_det.engine import DistillationHook
+from hoyer_det.engine.distillation_hook import distillation
+from tiny_ssd import Watch, build_ssd, train
+from torch import nn
+
+
+def answers(seed: int, classes: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    draw = torch.Generator().manual_seed(seed)
+    sizes = ((4, 2), (2, 3))  # side, anchors
+    scores = [torch.randn(2, a * classes, s, s, generator=draw) for s, a in sizes]
+    deltas = [torch.randn(2, a * 4, s, s, generator=draw) for s, a in sizes]
+    return scores, deltas
+
+
+@pytest.mark.parametrize('sigmoid', [False, True])
+def test_term_by_its_definition(sigmoid):
+    student, teacher = answers(0, 3), answers(1, 3)
+    total = seen = 0.0
+    for q, p, b, t in zip(*student[:1], *teacher[:1], student[1], teacher[1], strict=True):
+        for image in range(2):
+            for anchor in range(q.size(1) // 3):
+                for y in range(q.size(2)):
+                    for x in range(q.size(3)):
+                        classes, box = (
+                            slice(3 * anchor, 3 * anchor + 3),
+                            slice(4 * anchor, 4 * anchor + 4),
+                        )
+                        own, other = q[image, classes, y, x], p[image, classes, y, x]
+                        if sigmoid:
+                            q_, p_ = own.sigmoid(), other.sigmoid()
+                            kl = p_ * (p_ / q_).log() + (1 - p_) * ((1 - p_) / (1 - q_)).log()
+                            f = p_.max()
+                        else:
+                            q_, p_ = own.softmax(0), other.softmax(0)
+                            kl, f = p_ * (p_ / q_).log(), p_[:2].sum()
+                        apart = (b[image, box, y, x] - t[image, box, y, x]).abs()
+                        huber = torch.where(apart < 1, apart**2 / 2, apart - 0.5).sum()
+                        total, seen = total + kl.sum() + f * huber, seen + f
+    wanted = total / max(seen, 2)
+    torch.testing.assert_close(distillation(student, teacher, 3, sigmoid), wanted)
+    assert distillation(teacher, teacher, 3, sigmoid).abs() < 1e-5
+
+
+def teacher_file(tmp_path, **change) -> tuple[str, nn.Module]:
+    teacher = build_ssd('ReLU')
+    with torch.no_grad():
+        for p in teacher.bbox_head.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
+    file = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict={**teacher.state_dict(), **change}, meta={}), file)
+    return file, teacher
+
+
+def run(tmp_path, monkeypatch, checkpoint, **settings):
+    model, watch = build_ssd(), Watch()
+    names = set(model.state_dict())
+    # A Runner around a built model has no config of it; the teacher's is given.
+    registry = SimpleNamespace(build=lambda cfg: build_ssd('ReLU'))
+    monkeypatch.setattr('hoyer_det.engine.distillation_hook.MODELS', registry)
+    hook = DistillationHook(checkpoint, teacher=dict(type='built above'), **settings)
+    train(model, [hook, watch], tmp_path / 'run', iters=2)
+    assert set(model.state_dict()) == names
+    return model, hook, watch
+
+
+def test_student_learns_from_a_teacher_that_stays_as_it_is(tmp_path, monkeypatch):
+    file, teacher = teacher_file(tmp_path)
+    before = copy.deepcopy(teacher.state_dict())
+    model, hook, watch = run(tmp_path, monkeypatch, file, weight=2.0)
+    assert all(log['loss_distill'] > 0 for log in watch.logs)
+    assert watch.logs[0]['loss'] > watch.logs[0]['loss_distill']
+    for name, value in hook._teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not hook._teacher.training
+    # Nothing listens any more.
+    assert not model._forward_hooks and not model.bbox_head._forward_hooks
+
+
+def test_other_weights_are_refused(tmp_path, monkeypatch):
+    file, _ = teacher_file(tmp_path, **{'bbox_head.cls_convs.0.0.bias': torch.zeros(1)})
+    with pytest.raises(ValueError, match='1 are missing or of another shape'):
+        run(tmp_path, monkeypatch, file)
+
+
+def test_weight_must_be_positive():
+    with pytest.raises(ValueError, match='weight must be positive'):
+        DistillationHook('file.pth', weight=0.0)
