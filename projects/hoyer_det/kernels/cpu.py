@@ -72,9 +72,9 @@ def forward(
         :func:`statistics_of` read, and whether there was a NaN or inf (0 or 1, scalar).
     """
     layer = _layer(x, weight is not None, settings)
-    spikes, statistics = torch.empty_like(x), torch.empty(_ROWS * layer.C + _NUMBERS)
-    square, nonfinite = torch.empty(()), torch.empty(())
-    scratch = torch.empty(8 * layer.C * layer.threads, dtype=torch.float64)
+    spikes, statistics = torch.empty_like(x), torch.empty(_ROWS * layer.C + _NUMBERS, device='cpu')
+    square, nonfinite = torch.empty((), device='cpu'), torch.empty((), device='cpu')
+    scratch = torch.empty(8 * layer.C * layer.threads, dtype=torch.float64, device='cpu')
     results = statistics, square, nonfinite, spikes
     _call('forward', ctypes.byref(layer), x, weight, bias, threshold, *results, scratch)
     return spikes, square, statistics, nonfinite
@@ -147,7 +147,7 @@ def backward(
     grad_weight = grad_bias = None
     if weight is not None:
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    scratch = torch.empty(3 * layer.C * layer.threads, dtype=torch.float64)
+    scratch = torch.empty(3 * layer.C * layer.threads, dtype=torch.float64, device='cpu')
     _call(
         'backward',
         *(ctypes.byref(layer), grad_spikes, grad_square, x, weight, bias, threshold, statistics),
@@ -166,13 +166,13 @@ def pack(x: Tensor) -> Tensor | None:
         ``ceil(n / 8)`` bytes, the first entry as the highest bit; None if an entry is neither 0 nor 1.
     """
     count = x.numel()
-    bits = torch.empty((count + 7) // 8, dtype=torch.uint8)
+    bits = torch.empty((count + 7) // 8, dtype=torch.uint8, device='cpu')
     return bits if _call('pack', x, bits, ctypes.c_int64(count), _threads(count)) else None
 
 
 def unpack(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the entries of bits (n,) as float32, the only ``dtype`` here, (8 * n,)."""
-    flat = torch.empty(8 * len(bits), dtype=dtype)
+    flat = torch.empty(8 * len(bits), dtype=dtype, device='cpu')
     _call('unpack', bits, flat, ctypes.c_int64(len(bits)), _threads(len(flat)))
     return flat
 
@@ -191,7 +191,7 @@ def max_pool(
     """
     size = pooled_size(x.shape, kernel, stride, padding, ceil_mode)
     out = x.new_empty(*x.shape[:2], *size)
-    places = torch.empty(out.shape, dtype=torch.uint8)
+    places = torch.empty(out.shape, dtype=torch.uint8, device='cpu')
     _call('max_pool', ctypes.byref(_window(x.shape, size, kernel, stride, padding)), x, out, places)
     return out, places
 
