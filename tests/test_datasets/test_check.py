@@ -138,6 +138,10 @@ def test_faults_of_coco_files(tmp_path: Path) -> None:
     data = DATASETS.build(load_config(COCO, {'data_root': str(clean)}).train_dataloader.dataset)
     infos = [data.get_data_info(index) for index in range(len(data))]
     assert {Path(i['img_path']).name: len(i['instances']) for i in infos} == {'b.jpg': 3}
+    same = dict(val_ann='annotations/instances_train2017.json', val_images='train2017/')
+    cfg = load_config(COCO, {'data_root': str(clean), **same}, complete=False)
+    (source,) = check_datasets(cfg, workers=1).sources
+    assert source.trains and source.evaluates
     train.write_text('{"images": 3}')
     (problem,) = [p for p in check(COCO, root).problems if p.source == str(train)]
     assert problem.kind == 'file unusable'

@@ -41,7 +41,8 @@ def parse_args() -> argparse.Namespace:
 def print_report(report: Report) -> None:
     """Print a table of what was looked at, one of the kinds of problems, and a line for each."""
     for source in report.sources:
-        use = 'trained on' if source.trains else 'evaluated'
+        uses = ('trained on', source.trains), ('evaluated', source.evaluates)
+        use = ' and '.join(name for name, used in uses if used)
         print(f'{source.file}: {len(source.names)} images, {source.boxes} boxes, {use}')
     counts = Counter(problem.kind for problem in report.problems)
     width = max(map(len, counts), default=0)

@@ -48,6 +48,7 @@ class Source:
         images: Folder of the images.
         coco: Whether it is an annotation file in COCO format.
         trains: Whether it is trained on.
+        evaluates: Whether it is evaluated.
         classes: Classes of the data set where they are given, else None.
         names: Names (VOC) or file names (COCO) of the images.
         boxes: How many boxes it has.
@@ -58,6 +59,7 @@ class Source:
     images: str
     coco: bool
     trains: bool
+    evaluates: bool
     classes: tuple[str, ...] | None
     names: list[str] = field(default_factory=list)
     boxes: int = 0
@@ -74,7 +76,13 @@ class Report:
         """Return the report as plain data."""
         return dict(
             sources=[
-                dict(file=s.file, images=len(s.names), boxes=s.boxes, trains=s.trains)
+                dict(
+                    file=s.file,
+                    images=len(s.names),
+                    boxes=s.boxes,
+                    trains=s.trains,
+                    evaluates=s.evaluates,
+                )
                 for s in self.sources
             ],
             problems=[vars(problem) for problem in self.problems],
@@ -96,7 +104,7 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
         FileNotFoundError: If a folder, a list or an annotation file is missing.
         ValueError: If no data set of the config has a format that is known here.
     """
-    sources = list(_sources(cfg))
+    sources = _sources(cfg)
     if not sources:
         raise ValueError('no data set in Pascal VOC layout or COCO format in this config')
     problems: list[Problem] = []
@@ -120,10 +128,10 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
     return Report(sources, problems)
 
 
-def _sources(cfg: Config) -> Iterator[Source]:
-    """Yield each list or annotation file of a config once."""
+def _sources(cfg: Config) -> list[Source]:
+    """Return each list or annotation file of a config once."""
     own_datasets(cfg)
-    known = set()
+    known: dict[str, Source] = {}
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for dataset in iterate_datasets(cfg, (key,)):
             kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
@@ -141,10 +149,10 @@ def _sources(cfg: Config) -> Iterator[Source]:
             classes = (dataset.get('metainfo') or kind.METAINFO).get('classes')
             classes = (classes,) if isinstance(classes, str) else classes
             file = os.path.join(root, dataset.ann_file)
-            if file not in known:
-                known.add(file)
-                trains = key == 'train_dataloader'
-                yield Source(file, root, os.path.join(root, images), coco, trains, classes)
+            trains = key == 'train_dataloader'
+            source = Source(file, root, os.path.join(root, images), coco, trains, False, classes)
+            known.setdefault(file, source).evaluates |= not trains
+    return list(known.values())
 
 
 def _run(tasks: Sequence[Callable[[], Finding]], workers: int | None, title: str) -> list[Finding]:
