@@ -42,9 +42,9 @@ def SpikingDetector(
             _delete_=True, type='SpikingDetector', detector=_base_.model, parts=['backbone']
         )
 
-    Neurons in ``frozen_stages`` are frozen too: they fire at each batch's own extremum unless a
-    checkpoint brings their average, so set ``frozen_stages=-1`` to train them. ``DetInferencer``
-    takes such a config as it is. ``init_detector`` wants a ``model.backbone`` unless it is given
+    Neurons in ``frozen_stages`` are frozen too: they fire at the clip threshold unless a checkpoint
+    brings their average, so set ``frozen_stages=-1`` to train them. ``DetInferencer`` takes such a
+    config as it is. ``init_detector`` wants a ``model.backbone`` unless it is given
     options: call ``init_detector(config, checkpoint, cfg_options={})``.
 
     Args:
