@@ -127,7 +127,7 @@ def test_a_table_of_the_user(tmp_path):
         (dict(sram=3), 'sram is not known'),
         (dict(name=3), 'name must be text'),
         (dict(name='45nm'), "name '45nm' is taken"),
-        (dict(fp32=4.6), 'fp32 must be an object'),
+        (dict(fp32=4.6), 'fp32.multiply_accumulate is missing'),
     ],
 )
 def test_a_wrong_table_is_refused_by_its_entry(tmp_path, changes, part):

@@ -143,7 +143,7 @@ def test_map_of_a_checkpoint_from_the_log_beside_it(tmp_path):
     log = tmp_path / '20260102_030405' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text(
-        '{"voc/mAP": 0.25, "step": 6}\n{"loss": 1, "step": 7}\n{"voc/mAP": 0.5, "step": 12}\n'
+        '{"voc/mAP": 0.25, "step": 6}\n{"loss": 1, "step": 7}\n{"voc/mAP": 0.5, "step": 12}\n{"l'
     )
     cfg = Config(dict(train_cfg=dict(by_epoch=True)))
     meta = dict(experiment_name='my_net_20260102_030405', epoch=6)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .operations import LayerOperations
 
@@ -104,47 +103,35 @@ def load_energy_table(name: str) -> EnergyTable:
         values = json.loads(Path(name).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'{name}: is not JSON ({error})') from error
-    top = {'name': str, 'source': str, 'fp32': dict, 'int8': dict, 'memory': dict}
-    _check_keys(name, '', values, set(top))
-    for key, kind in top.items():
-        if not isinstance(values[key], kind):
-            raise ValueError(f'{name}: {key} must be {"text" if kind is str else "an object"}')
+    if not isinstance(values, dict):
+        raise ValueError(f'{name}: holds a {type(values).__name__}, not an object with a table')
+    flat = {}
+    for key, value in values.items():
+        inner = value if isinstance(value, dict) else None
+        flat.update({key: value} if inner is None else {f'{key}.{k}': v for k, v in inner.items()})
+    numbers = [
+        f'{f}.{kind}' for f in NUMBER_FORMATS for kind in ('multiply_accumulate', 'accumulate')
+    ]
+    numbers += ['memory.weights', 'memory.activations']
+    wanted = ['name', 'source', *numbers]
+    for key in (*wanted, *flat):
+        if key not in flat or key not in (*wanted, 'memory.note'):
+            fault = 'is not known' if key in flat else 'is missing'
+            raise ValueError(f'{name}: {key} {fault}; wanted are {", ".join(wanted)}')
+    for key in wanted:
+        value = flat[key]
+        if key not in numbers and not isinstance(value, str):
+            raise ValueError(f'{name}: {key} must be text, got {value!r}')
+        if key in numbers and not (type(value) in (int, float) and 0 <= value < math.inf):
+            raise ValueError(
+                f'{name}: {key} must be a number of 0 or more (picojoules), got {value!r}'
+            )
     if values['name'] in {*ENERGY_TABLES, 'network'}:
         raise ValueError(f'{name}: name {values["name"]!r} is taken, choose another')
-    memory = dict(values['memory'])
-    note = str(memory.pop('note', 'as given'))
-    _check_keys(name, 'memory.', memory, {'weights', 'activations'})
-    operations = {}
-    for number_format in NUMBER_FORMATS:
-        costs = values[number_format]
-        _check_keys(name, f'{number_format}.', costs, {'multiply_accumulate', 'accumulate'})
-        operations[number_format] = (
-            _number(name, f'{number_format}.multiply_accumulate', costs['multiply_accumulate']),
-            _number(name, f'{number_format}.accumulate', costs['accumulate']),
-        )
-    return EnergyTable(
-        values['name'],
-        values['source'],
-        operations,
-        _number(name, 'memory.weights', memory['weights']),
-        _number(name, 'memory.activations', memory['activations']),
-        note,
-    )
-
-
-def _check_keys(file: str, prefix: str, values: Any, wanted: set[str]) -> None:
-    if not isinstance(values, dict):
-        raise ValueError(f'{file}: holds a {type(values).__name__}, not an object with a table')
-    for key in sorted(wanted ^ set(values)):
-        fault = 'is missing' if key in wanted else 'is not known'
-        raise ValueError(f'{file}: {prefix}{key} {fault}; wanted are {", ".join(sorted(wanted))}')
-
-
-def _number(file: str, key: str, value: Any) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value < 0:
-        raise ValueError(f'{file}: {key} must be a number of 0 or more (picojoules), got {value!r}')
-    return float(value)
+    costs = [float(flat[key]) for key in numbers]
+    operations = {f: (costs[2 * i], costs[2 * i + 1]) for i, f in enumerate(NUMBER_FORMATS)}
+    note = str(flat.get('memory.note', 'as given'))
+    return EnergyTable(values['name'], values['source'], operations, *costs[-2:], note)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,27 +217,28 @@ def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
     Returns:
         The mAP and where it comes from, or ``'not known'``.
     """
-    epoch = meta.get('epoch')
+    epoch, loop = meta.get('epoch'), cfg.get('train_cfg') or {}
+    # The time of the run is the end of its name, and names the folder of its log.
     time = '_'.join(meta.get('experiment_name', '').rsplit('_', 2)[-2:])
     log = Path(checkpoint).parent / time / 'vis_data' / 'scalars.json'
-    if epoch is None or not (cfg.get('train_cfg') or {}).get('by_epoch', True):
+    by_epoch = loop.get('by_epoch', loop.get('type') != 'IterBasedTrainLoop')
+    if epoch is None or not by_epoch or not log.is_file():
         return 'not known'
-    for line in reversed(log.read_text().splitlines() if log.is_file() else []):
-        scalars = json.loads(line)
-        for key, value in scalars.items():
-            if key.endswith('mAP') and scalars.get('step') == epoch:
-                return f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
+    for line in reversed(log.read_text().splitlines()):
+        with suppress(json.JSONDecodeError):  # a line that was being written
+            scalars = json.loads(line)
+            for key, value in scalars.items():
+                if key.endswith('mAP') and scalars.get('step') == epoch:
+                    return (
+                        f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
+                    )
     return 'not known'
 
 
 def _sha256(checkpoint: str) -> str:
     if not Path(checkpoint).is_file():
         return 'unknown'
-    with open(checkpoint, 'rb') as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:12]
+    return hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()[:12]
 
 
 def _code_version() -> str:
@@ -249,10 +251,8 @@ def _code_version() -> str:
         return done.stdout.strip() if done.returncode == 0 else ''
 
     commit = ''
-    try:
+    with suppress(OSError):  # no git
         # Installed into an environment inside another repository, this file is not tracked there.
         if git('ls-files', Path(__file__).name):
             commit = git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*')
-    except OSError:  # no git
-        pass
     return f'hoyer_det {__version__}' + (f', commit {commit}' if commit else '')
