@@ -6,7 +6,7 @@ import pytest
 import torch
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.spiking import HoyerSpike
-from hoyer_det.weights import CalibrateFromANNHook
+from hoyer_det.weights import CalibrateFromANNHook, convert_from_ann
 from hoyer_det.weights.matching import best_channel_scales, best_threshold, match_inputs, samples
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -165,3 +165,59 @@ def test_wrong_use_is_refused(tmp_path):
     with pytest.raises(ValueError, match='no HoyerSpike'):
         runner.train_loop  # noqa: B018
         hook.before_train(runner)
+
+
+class Stream(BaseModel):
+    """Norm -> neuron -> convolution, and the norm's output itself besides: the stem of a ResNet."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.shared = shared
+        self.norm = nn.BatchNorm2d(3)
+        self.act = HoyerSpike(3, extremum='channel')
+        self.conv = nn.Conv2d(3, 3, 1, bias=False)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = self.norm(inputs)
+        y = self.conv(self.act(x))
+        y = y + x if self.shared else y
+        return dict(loss=y.mean()) if mode == 'loss' else y
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_norm_is_scaled_only_where_the_neuron_alone_reads_it(shared):
+    draw = torch.Generator().manual_seed(5)
+    model = Stream(shared)
+    with torch.no_grad():
+        model.norm.weight.copy_(torch.tensor([0.5, 1.0, 8.0]))
+    before = model.norm.weight.clone()
+    summary = convert_from_ann(model, [dict(inputs=torch.randn(16, 3, 8, 8, generator=draw))])
+    assert torch.equal(model.norm.weight, before) == shared
+    assert ('0 neurons by channel, 1 by layer' in summary) == shared
+    if not shared:  # all channels now fire at the same quantile
+        torch.testing.assert_close(
+            model.norm.weight, model.norm.weight[:1].expand(3), rtol=0.2, atol=0
+        )
+    assert not model.norm._forward_hooks and not model.act._forward_pre_hooks
+
+
+def test_kernels_by_hand_on_two_layers():
+    # Where a ReLU channel is 0 or h, its kernel counts h times once it spikes, and nothing else changes.
+    model = Stream(shared=False)
+    model.conv = nn.Conv2d(3, 1, 1)
+    with torch.no_grad():
+        model.norm.weight.copy_(torch.tensor([1.0, 1.0, 1.0]))
+        model.conv.weight.fill_(1.0)
+        model.conv.bias.fill_(0.5)
+    places = torch.arange(64).view(1, 1, 8, 8)
+    on = torch.cat([places % 2 == 0, places % 4 == 0, places % 4 != 0], 1)
+    inputs = on.float()
+    # The norm gives mean 0, deviation 1: channels are 1 / 0, sqrt(3) / 0 and 1 / sqrt(3) / 0 after ReLU.
+    heights = [1.0, 3**0.5, 3**-0.5]
+    convert_from_ann(model, [dict(inputs=inputs)])
+    assert model.conv.weight.flatten().tolist() == pytest.approx(heights, rel=1e-3)
+    assert model.conv.bias.item() == pytest.approx(0.5, abs=1e-3)  # 0 stays 0
+    with torch.no_grad():
+        found = model.train()(inputs).flatten()
+    wanted = 0.5 + (on.flatten(2)[0].float() * torch.tensor(heights)[:, None]).sum(0)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)

@@ -1,7 +1,7 @@
 """Weights from elsewhere: the authors' checkpoints, conventional networks."""
 
 from .authors import Conversion, from_authors, to_authors
-from .calibration import CalibrateFromANNHook
+from .calibration import CalibrateFromANNHook, convert_from_ann
 from .fine_tuning import StagewiseLRConstructor, ThresholdFloorHook
 from .from_ann import FromANN, map_ann
 from .reading import read_checkpoint
@@ -12,6 +12,7 @@ __all__ = [
     'FromANN',
     'StagewiseLRConstructor',
     'ThresholdFloorHook',
+    'convert_from_ann',
     'from_authors',
     'map_ann',
     'read_checkpoint',

@@ -1,6 +1,7 @@
 """Turns a network that was trained with ReLU into one that spikes, before it is trained on."""
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
@@ -27,9 +29,9 @@ class CalibrateFromANNHook(Hook):
     training images run through the network twice. First with a ReLU for each neuron: what every
     convolution reads then is remembered. Then with spikes, in the order in which layers run:
 
-    - A neuron behind a batch norm, with ``extremum='channel'`` or ``'fixed'``, gets the threshold 1, and
-      each channel of the norm is divided by that scale :math:`k` (of some candidates) at which the
-      spikes follow the ReLU :math:`r` of the potentials best, which is where
+    - A neuron that alone reads a batch norm, with ``extremum='channel'`` or ``'fixed'``, gets the
+      threshold 1, and each channel of the norm is divided by that scale :math:`k` (of some candidates) at
+      which the spikes follow the ReLU :math:`r` of the potentials best, which is where
       :math:`\mathrm{cov}(o, r)^2 / \mathrm{var}(o)` is largest. A neuron elsewhere, or with one
       extremum for the layer, gets the threshold that is best for the whole layer.
     - Of a convolution that reads them, the kernels of each input channel are multiplied by
@@ -63,115 +65,107 @@ class CalibrateFromANNHook(Hook):
         if runner.iter > 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.train()
-        layers = {name: m for name, m in spiking_layers(model).items() if m.training}
-        if not layers:
-            raise ValueError('CalibrateFromANNHook: no HoyerSpike in training mode in the model')
-        batches = list(islice(runner.train_dataloader, self.batches))
-        images = _merge(batches)
-        with torch.no_grad(), plain_kernels(model):
-            targets = _what_convolutions_read(model, layers, images)
-            by_channel, by_layer = self._convert(model, layers, targets, images)
-            _renew_statistics(model, layers, batches)
+        summary = convert_from_ann(model, runner.train_dataloader, self.batches, self.candidates)
         # An average over steps (EMAHook) must not start from the ReLU network.
         for average in (getattr(hook, 'ema_model', None) for hook in runner.hooks):
             if average is not None:
                 average.module.load_state_dict(model.state_dict())
-        silent = [name for name in layers if name not in by_channel | by_layer]
-        runner.logger.info(
-            f'Spikes for ReLU on {len(batches)} batches: {len(by_channel)} neurons by channel, '
-            f'{len(by_layer)} by layer, inputs of {len(targets)} convolutions matched'
-            + (f'; without positive potential, left alone: {", ".join(silent)}' if silent else '')
-        )
-
-    def _convert(
-        self,
-        model: nn.Module,
-        layers: dict[str, HoyerSpike],
-        targets: dict[nn.Module, Tensor],
-        images: Any,
-    ) -> tuple[set[str], set[str]]:
-        """Set neurons and convolutions; return the names of the neurons set by channel and by layer."""
-        by_channel: set[str] = set()
-        by_layer: set[str] = set()
-        names = {layer: name for name, layer in layers.items()}
-        norms = _NormOfPotential(model)
-
-        def set_neuron(layer: HoyerSpike, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            name = names[layer]
-            if name in by_channel | by_layer:
-                return None
-            potential, norm = norms.find(inputs)
-            if norm is None or layer.extremum == 'layer':
-                best = best_threshold(layer, potential, self.candidates)
-                if best is not None:
-                    layer.threshold.copy_(_mean_of_processes(best))
-                    by_layer.add(name)
-                return None
-            if not (potential > 0).any():
-                return None
-            scale = _mean_of_processes(
-                best_channel_scales(layer, samples(potential), self.candidates)
-            )
-            norm.weight.div_(scale)
-            norm.bias.div_(scale)
-            by_channel.add(name)
-            if len(inputs) > 1:  # the norm is computed inside
-                return None
-            return (potential / scale.view(-1, *[1] * (potential.dim() - 2)),)
-
-        waiting = dict(targets)
-
-        def set_convolution(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-            target = waiting.pop(conv, None)
-            if target is not None:
-                match_inputs(conv, samples(inputs[0]), target, _mean_of_processes)
-
-        with norms, _hooks(layers.values(), set_neuron), _hooks(targets, set_convolution):
-            _run(model, images)
-        return by_channel, by_layer
+        runner.logger.info(summary)
 
 
-class _NormOfPotential:
-    """Finds the batch norm that made a membrane potential, while the block runs."""
+def convert_from_ann(
+    model: nn.Module, dataloader: Iterable[Any], batches: int = 6, candidates: int = 24
+) -> str:
+    """Do the work of :class:`CalibrateFromANNHook`.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._norms = [m for m in model.modules() if _is_scaling(m)]
-        self._latest: tuple[Tensor | None, nn.Module | None] = None, None
+    Args:
+        model: Spiking detector with the weights of a ReLU network; changed, and in training mode after.
+        dataloader: Training batches.
+        batches: As for the hook.
+        candidates: As for the hook.
 
-    def find(self, inputs: tuple[Any, ...]) -> tuple[Tensor, nn.Module | None]:
-        """Return the potential and its norm, None if none, from what a neuron is called with."""
-        if len(inputs) > 1 and inputs[1] is not None:
-            norm = inputs[1]
-            return norm(inputs[0]), norm if _is_scaling(norm) else None
-        output, norm = self._latest
-        return inputs[0], norm if inputs[0] is output else None
+    Returns:
+        What was done, in a line.
 
-    def __enter__(self) -> None:
-        def remember(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._latest = output, norm
+    Raises:
+        ValueError: If the model has no ``HoyerSpike`` in training mode.
+    """
+    model.train()
+    layers = {name: m for name, m in spiking_layers(model).items() if m.training}
+    if not layers:
+        raise ValueError('CalibrateFromANNHook: no HoyerSpike in training mode in the model')
+    looked_at = list(islice(dataloader, batches))
+    images = _merge(looked_at)
+    with torch.no_grad(), plain_kernels(model):
+        targets, norms = _observe_relu(model, layers, images)
+        by_channel, by_layer = _convert(model, layers, targets, norms, images, candidates)
+        _renew_statistics(model, layers, looked_at)
+    silent = [name for name, m in layers.items() if m not in by_channel | by_layer]
+    return (
+        f'Spikes for ReLU on {len(looked_at)} batches: {len(by_channel)} neurons by channel, '
+        f'{len(by_layer)} by layer, inputs of {len(targets)} convolutions matched'
+        + (f'; without positive potential, left alone: {", ".join(silent)}' if silent else '')
+    )
 
-        self._handles = [norm.register_forward_hook(remember) for norm in self._norms]
 
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._latest = None, None
+def _convert(
+    model: nn.Module,
+    layers: dict[str, HoyerSpike],
+    targets: dict[nn.Module, Tensor],
+    norms: dict[HoyerSpike, nn.Module],
+    images: Any,
+    candidates: int,
+) -> tuple[set[HoyerSpike], set[HoyerSpike]]:
+    """Set neurons and convolutions; return the neurons set by channel and those set by layer."""
+    by_channel: set[HoyerSpike] = set()
+    by_layer: set[HoyerSpike] = set()
+
+    def set_neuron(layer: HoyerSpike, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if layer in by_channel | by_layer:
+            return None
+        potential, norm = inputs[0], norms.get(layer)
+        if norm is None or layer.extremum == 'layer':
+            best = best_threshold(layer, potential, candidates)
+            if best is not None:
+                layer.threshold.copy_(_mean_of_processes(best))
+                by_layer.add(layer)
+            return None
+        if not (potential > 0).any():
+            return None
+        scale = _mean_of_processes(best_channel_scales(layer, samples(potential), candidates))
+        norm.weight.div_(scale)
+        norm.bias.div_(scale)
+        by_channel.add(layer)
+        return (potential / scale.view(-1, *[1] * (potential.dim() - 2)),)
+
+    waiting = dict(targets)
+
+    def set_convolution(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        target = waiting.pop(conv, None)
+        if target is not None:
+            match_inputs(conv, samples(inputs[0]), target, _mean_of_processes)
+
+    with _hooks(layers.values(), set_neuron), _hooks(targets, set_convolution):
+        _run(model, images)
+    return by_channel, by_layer
 
 
-def _is_scaling(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.affine and module.weight.requires_grad
-
-
-def _what_convolutions_read(
+def _observe_relu(
     model: nn.Module, layers: dict[str, HoyerSpike], images: Any
-) -> dict[nn.Module, Tensor]:
-    """Run the network with a ReLU for each neuron; return samples of each convolution's first input."""
-    found: dict[nn.Module, Tensor] = {}
-    norms = _NormOfPotential(model)
+) -> tuple[dict[nn.Module, Tensor], dict[HoyerSpike, nn.Module]]:
+    """Run the network with a ReLU for each neuron.
 
-    def rectify(layer: HoyerSpike, inputs: tuple[Any, ...], spikes: Tensor) -> Tensor:
-        return norms.find(inputs)[0].clamp(min=0)
+    Returns:
+        Samples of each convolution's first input; and for each neuron the batch norm whose output it
+        alone reads, where there is one.
+    """
+    found: dict[nn.Module, Tensor] = {}
+    outputs = _NormOutputs(model)
+
+    def rectify(layer: HoyerSpike, inputs: tuple[Tensor, ...], spikes: Tensor) -> Tensor:
+        relu = inputs[0].clamp(min=0)
+        outputs.reader = None
+        return relu
 
     def remember(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
         found.setdefault(conv, samples(inputs[0]))
@@ -183,12 +177,73 @@ def _what_convolutions_read(
     ]
     handles = [layer.register_forward_hook(rectify) for layer in layers.values()]
     try:
-        with norms, _hooks(convs, remember):
+        with _hooks(layers.values(), outputs.begin), _hooks(convs, remember), outputs:
             _run(model, images)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+        outputs.close()
+    return found, outputs.norms()
+
+
+class _NormOutputs(TorchFunctionMode):
+    """Notes what reads the outputs of batch norms while the block runs.
+
+    A norm may be rescaled for a neuron only if nothing else reads it: the norm of a ResNet's stem is
+    also the beginning of the real-valued stream. What a neuron does inside is the neuron's reading.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.reader: HoyerSpike | None = None
+        self._norms: dict[nn.Module, set[Any]] = {}
+        self._several: set[nn.Module] = set()
+        self._outputs: dict[int, tuple[weakref.ref, nn.Module]] = {}
+        self._handles = [
+            m.register_forward_hook(self._note) for m in model.modules() if _is_scaling(m)
+        ]
+
+    def norms(self) -> dict[HoyerSpike, nn.Module]:
+        """Return the norm of each neuron that is its only reader."""
+        return {
+            next(iter(readers)): norm
+            for norm, readers in self._norms.items()
+            if len(readers) == 1 and None not in readers and norm not in self._several
+        }
+
+    def begin(self, neuron: HoyerSpike, inputs: tuple[Tensor, ...]) -> None:
+        """A neuron is about to run."""
+        self.reader = neuron
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _note(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if norm in self._norms:
+            self._several.add(norm)
+        self._norms.setdefault(norm, set())
+        self._outputs[id(output)] = weakref.ref(output), norm
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor | tuple | list):  # not a question after the shape
+            for value in (*args, *(kwargs or {}).values()):
+                for tensor in value if isinstance(value, list | tuple) else (value,):
+                    reference, norm = self._outputs.get(id(tensor), (None, None))
+                    if reference is not None and reference() is tensor:
+                        self._norms[norm].add(self.reader)
+        return result
+
+
+def _is_scaling(module: nn.Module) -> bool:
+    return (
+        isinstance(module, _BatchNorm)
+        and module.training
+        and module.affine
+        and module.weight.requires_grad
+    )
 
 
 @contextmanager
