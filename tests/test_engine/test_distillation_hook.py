@@ -1,12 +1,14 @@
 """DistillationHook: the term, what learns from it, and what it refuses."""
 
 import copy
+import itertools
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hoyer_det.engine import DistillationHook
-from hoyer_det.engine.distillation_hook import distillation
+from hoyer_det.engine.distillation_hook import _difference, distillation
+from mmdet.models.dense_heads import YOLOV3Head
 from tiny_ssd import Watch, build_ssd, train
 from torch import nn
 
@@ -92,3 +94,34 @@ def test_other_weights_are_refused(tmp_path, monkeypatch):
 def test_weight_must_be_positive():
     with pytest.raises(ValueError, match='weight must be positive'):
         DistillationHook('file.pth', weight=0.0)
+
+
+def test_yolo_by_its_definition():
+    draw = torch.Generator().manual_seed(2)
+    head = YOLOV3Head(num_classes=2, in_channels=[4] * 3, out_channels=[4] * 3)
+    student, teacher = (
+        ([torch.randn(2, 2 * 7, side, side, generator=draw) for side in (3, 1)],) for _ in range(2)
+    )
+    total = seen = 0.0
+    for own, other in zip(student[0], teacher[0], strict=True):
+        for image, y, x, first in itertools.product(range(2), *map(range, own.shape[2:]), (0, 7)):
+            s, t = (maps[image, first : first + 7, y, x] for maps in (own, other))
+            q, p = s.sigmoid(), t.sigmoid()
+            kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+            apart = torch.cat([q[:2] - p[:2], s[2:4] - t[2:4]]).abs()
+            huber = torch.where(apart < 1, apart**2 / 2, apart - 0.5).sum()
+            total, seen = total + kl[4] + p[4] * (kl[5:].sum() + huber), seen + p[4]
+    torch.testing.assert_close(_difference(head, student, teacher), total / max(seen, 2))
+    assert _difference(head, student, student).abs() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ('head', 'classes', 'message'),
+    [
+        (SimpleNamespace(cls_out_channels=3), 4, 'same classes, anchors and strides'),
+        (nn.Identity(), 3, 'Identity does not return class scores'),
+    ],
+)
+def test_heads_that_cannot_be_compared_are_refused(head, classes, message):
+    with pytest.raises(ValueError, match=message):
+        _difference(head, answers(0, 3), answers(1, classes))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.registry import HOOKS, MODELS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
@@ -26,12 +27,13 @@ class DistillationHook(Hook):
                    {\max(\sum f, N)}
 
     with the box deltas :math:`b` and :math:`N` images. Of a head with a sigmoid for each class, KL is
-    summed over classes and :math:`f` is the largest probability. The teacher sees the same images, in
-    evaluation mode and without gradients. It is no part of the model, so neither checkpoints nor
-    evaluation know of it; that is why this is a hook and no detector around the detector.
+    summed over classes and :math:`f` is the largest probability; in YOLOv3 :math:`f` is the objectness,
+    and KL that of the objectness plus :math:`f` times that of the classes. The teacher
+    sees the same images, in evaluation mode and without gradients. It is no part of the model, so neither
+    checkpoints nor evaluation know of it; that is why this is a hook and no detector around the detector.
 
     For single-stage detectors whose head returns class scores and box deltas for each level, as
-    those of SSD and RetinaNet.
+    those of SSD and RetinaNet, and for YOLOv3.
 
     Args:
         checkpoint: The teacher's weights.
@@ -39,8 +41,8 @@ class DistillationHook(Hook):
         weight: Weight of the term.
 
     Raises:
-        ValueError: If the weight is not positive, the weights are not the teacher's, or the model has
-            another kind of head.
+        ValueError: If the weight is not positive, the weights are not the teacher's, the model has
+            another kind of head, or the teacher's answers are of another shape.
     """
 
     def __init__(
@@ -105,17 +107,29 @@ class DistillationHook(Hook):
             return
         with torch.no_grad():
             answers = self._teacher.bbox_head(self._teacher.extract_feat(images))
-        head = model.bbox_head
-        classes = getattr(head, 'cls_out_channels', None)
-        if classes is None or any(
-            not isinstance(a, tuple) or len(a) < 2 for a in (student, answers)
-        ):
-            raise ValueError(
-                f'DistillationHook: {type(head).__name__} does not return class scores and box deltas '
-                'for each level'
-            )
-        term = distillation(student, answers, classes, getattr(head, 'use_sigmoid_cls', False))
-        output['loss_distill'] = self.weight * term
+        output['loss_distill'] = self.weight * _difference(model.bbox_head, student, answers)
+
+
+def _difference(head: nn.Module, student: Any, teacher: Any) -> Tensor:
+    """Check that the answers of a head and of its teacher can be compared, and compare them."""
+    yolo = isinstance(head, YOLOV3Head)
+    classes = getattr(head, 'cls_out_channels', None)
+    known = yolo or (classes is not None and isinstance(student, tuple) and len(student) >= 2)
+    if not known:
+        raise ValueError(
+            f'DistillationHook: {type(head).__name__} does not return class scores and box deltas for '
+            'each level; remove the hook from custom_hooks'
+        )
+    used = 1 if yolo else 2
+    shapes = [[tuple(x.shape) for part in a[:used] for x in part] for a in (student, teacher)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f'DistillationHook: the answers are of shapes {shapes[0]}, those of the teacher of '
+            f'{shapes[1]}; both need the same classes, anchors and strides'
+        )
+    if yolo:
+        return yolo_distillation(student[0], teacher[0], head.num_attrib)
+    return distillation(student, teacher, classes, getattr(head, 'use_sigmoid_cls', False))
 
 
 def distillation(
@@ -135,11 +149,8 @@ def distillation(
     logits, deltas = _by_anchor(student[0], classes), _by_anchor(student[1], 4)
     wanted, boxes = _by_anchor(teacher[0], classes), _by_anchor(teacher[1], 4)
     if sigmoid:
-        probability = wanted.sigmoid()
-        cross = functional.binary_cross_entropy_with_logits(logits, probability, reduction='sum')
-        least = functional.binary_cross_entropy_with_logits(wanted, probability, reduction='sum')
-        divergence = cross - least
-        foreground = probability.amax(1)
+        divergence = _binary_divergence(logits, wanted).sum()
+        foreground = wanted.sigmoid().amax(1)
     else:
         probability = wanted.softmax(1)
         divergence = functional.kl_div(logits.log_softmax(1), probability, reduction='sum')
@@ -147,6 +158,34 @@ def distillation(
     apart = functional.smooth_l1_loss(deltas, boxes, reduction='none').sum(1)
     images = student[0][0].size(0)
     return (divergence + (foreground * apart).sum()) / foreground.sum().clamp(min=images)
+
+
+def yolo_distillation(student: list[Tensor], teacher: list[Tensor], entries: int) -> Tensor:
+    """As :func:`distillation`, for the maps of YOLOv3.
+
+    Args:
+        student: A level is (N, A * entries, H, W): x, y, width, height, objectness, classes.
+        teacher: The same of the teacher.
+        entries: Entries of an anchor.
+    """
+    found, wanted = _by_anchor(student, entries), _by_anchor(teacher, entries)
+    foreground = wanted[:, 4].sigmoid()
+    divergence = _binary_divergence(found[:, 4:], wanted[:, 4:])
+    # What the teacher thinks of the class where it sees no object is chance.
+    weighted = divergence[:, 0] + foreground * divergence[:, 1:].sum(1)
+    boxes = (torch.cat([x[:, :2].sigmoid(), x[:, 2:4]], 1) for x in (found, wanted))
+    apart = functional.smooth_l1_loss(*boxes, reduction='none').sum(1)
+    images = student[0].size(0)
+    return (weighted + foreground * apart).sum() / foreground.sum().clamp(min=images)
+
+
+def _binary_divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return KL of the probabilities of each entry by itself, from the logits of both."""
+    probability = wanted.sigmoid()
+    cross = functional.binary_cross_entropy_with_logits
+    return cross(logits, probability, reduction='none') - cross(
+        wanted, probability, reduction='none'
+    )
 
 
 def _by_anchor(levels: list[Tensor], channels: int) -> Tensor:
