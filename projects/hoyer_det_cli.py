@@ -13,6 +13,7 @@ COMMANDS = {
     'train': ('train', 'train a detector or classifier'),
     'test': ('test', 'evaluate a checkpoint'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
+    'configs': ('configs', 'list the configs that come with the package'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),
     'check-data': ('check_data', 'look for faults in annotations and images'),
     'download-data': (

@@ -24,11 +24,13 @@ from . import (  # noqa: E402
 
 deploy.guard_mmcv_fusion()
 
+from .shipped import config_path  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
     '__version__',
     'backbones',
+    'config_path',
     'datasets',
     'deploy',
     'detectors',

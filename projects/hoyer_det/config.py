@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from .config_keys import check_keys, check_options
 from .datasets.completion import LOADERS, complete_config, iterate_datasets
+from .shipped import config_path
 from .twins import make_twin
 
 _DOWNLOADS = {'VOCDataset': 'voc2007 voc2012', 'CocoDataset': 'coco'}
@@ -25,7 +26,7 @@ def load_config(
     :func:`hoyer_det.datasets.complete_config` writes in what the data sets find by themselves.
 
     Args:
-        path: Config file.
+        path: Config file, or the name of a shipped one, see :func:`hoyer_det.config_path`.
         options: Dotted keys and values, as given on a command line.
         twin: Kind of the twin to take instead, see :func:`hoyer_det.twins.make_twin`; options are
             merged into the twin.
@@ -43,7 +44,7 @@ def load_config(
             categories than those of the training data, or the config has no such twin.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such config file; see the folder configs/')
+        path = config_path(str(path))
     cfg = Config.fromfile(path)
     if twin is not None:
         cfg = make_twin(cfg, twin)
@@ -74,7 +75,7 @@ def check_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> None:
             continue
         if not (Path(root) / name).exists():
             download = _DOWNLOADS.get(dataset.type)
-            remedy = f'run `python tools/download_data.py {download}` or ' if download else ''
+            remedy = f'run `hoyer-det download-data {download}` or ' if download else ''
             raise FileNotFoundError(
                 f'{Path(root) / name}: missing, the data set is not in {root}; {remedy}'
                 'point to it with `--cfg-options data_root=FOLDER`'

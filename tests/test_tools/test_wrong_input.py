@@ -80,7 +80,8 @@ def save_checkpoint(path: Path, root: Path, config: Path = VOC_FORMAT, **changes
     init_default_scope('mmdet')
     classes = changes.get('classes', cfg.test_dataloader.dataset.metainfo.classes)
     state = MODELS.build(cfg.model).state_dict()
-    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), path)
+    meta = dict(dataset_meta=dict(classes=classes))
+    torch.save(dict(state_dict=state, optimizer=dict(), meta=meta), path)
     return path
 
 
@@ -131,13 +132,13 @@ def test_missing_config(fails: Fails, tool: str) -> None:
 @pytest.mark.parametrize(
     'config, folder, command',
     [
-        ('hoyer_ssd_voc.py', 'data/VOCdevkit', 'download_data.py voc2007 voc2012`'),
-        ('hoyer_ssd_coco.py', 'data/coco', 'download_data.py coco`'),
+        ('hoyer_ssd_voc.py', 'data/VOCdevkit', 'voc2007 voc2012`'),
+        ('hoyer_ssd_coco.py', 'data/coco', 'coco`'),
     ],
 )
 def test_missing_data_set(fails: Fails, config: str, folder: str, command: str) -> None:
     line = fails('train', CONFIGS / config)
-    assert folder in line and f'`python tools/{command}' in line
+    assert folder in line and f'`hoyer-det download-data {command}' in line
     assert folder in fails('test', CONFIGS / config, 'any.pth')
 
 

@@ -19,7 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Spikes, operations, memory and energy of a checkpoint.'
     )
-    parser.add_argument('config', help='config file of a spiking detector')
+    parser.add_argument(
+        'config', help='config file of a spiking detector, or the name of a shipped one'
+    )
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--data', choices=['val', 'test', 'train'], default='val', help='which images (val)'

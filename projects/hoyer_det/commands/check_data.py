@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         description='Look at every annotation and image that a config names. Exit code 1: something '
         'is wrong.'
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument(
         '--annotations-only',
         action='store_true',

@@ -20,7 +20,7 @@ from .runner import CommandRunner
 def parse_args() -> argparse.Namespace:
     """Read the flags; they are those of MMDetection's tools/test.py."""
     parser = argparse.ArgumentParser(description='Evaluate a detector or classifier.')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions into a pickle file')
     parser.add_argument('--show', action='store_true', help='show the pictures on a screen')

@@ -22,7 +22,7 @@ from .runner import CommandRunner
 def parse_args() -> argparse.Namespace:
     """Read the flags; they are those of MMDetection's tools/train.py."""
     parser = argparse.ArgumentParser(description='Train a detector or classifier.')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
