@@ -109,6 +109,7 @@ def test_only_backbone_hooks_and_decay_differ(name: str) -> None:
         dict(type='SpikeRateHook'),
         dict(type='CheckFiniteHook'),
         dict(type='NeuronSettingsHook'),
+        dict(type='SharedNeuronHook'),
         dict(type='SyncAllBuffersHook'),
     ]
     assert cfg['custom_hooks'] == base.get('custom_hooks', []) + hooks

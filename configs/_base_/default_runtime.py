@@ -22,6 +22,7 @@ custom_hooks = [
     dict(type='SpikeStatisticsHook'),
     dict(type='CheckFiniteHook'),
     dict(type='NeuronSettingsHook'),
+    dict(type='SharedNeuronHook'),
     dict(type='SyncAllBuffersHook'),  # running averages differ between processes
 ]
 env_cfg = dict(

@@ -6,6 +6,7 @@ spiking_hooks = [
     dict(type='SpikeRateHook'),
     dict(type='CheckFiniteHook'),
     dict(type='NeuronSettingsHook'),
+    dict(type='SharedNeuronHook'),
     dict(type='SyncAllBuffersHook'),
 ]
 # Weight decay would pull the clip thresholds to 0.

@@ -6,6 +6,7 @@ from .finite_hook import CheckFiniteHook
 from .neuron_settings import NeuronSettingsHook
 from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
+from .shared_neuron_hook import SharedNeuronHook
 from .spike_rate_hook import SpikeRateHook
 from .spike_statistics_hook import SpikeStatisticsHook
 from .storage import AtomicLocalBackend
@@ -19,6 +20,7 @@ __all__ = [
     'DistillationHook',
     'HoyerRegularizerHook',
     'NeuronSettingsHook',
+    'SharedNeuronHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',
     'SyncAllBuffersHook',
