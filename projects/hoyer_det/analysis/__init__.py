@@ -1,4 +1,9 @@
-"""What a model costs: spikes, operations, memory, energy, and pictures of them."""
+"""What a model costs: spikes, operations, memory, energy, and pictures of them.
+
+Example:
+    >>> analysis = analyze('config.py', 'epoch_24.pth', compare=[('config.py', 'relu.pth', 'relu')])
+    >>> files = write_report(analysis, 'report')
+"""
 
 from .energy import (
     ENERGY_TABLES,
@@ -16,9 +21,13 @@ from .neurons import NeuronRecorder, NeuronStatistics
 from .noise import evaluate, noise_curve, potential_noise
 from .observation import change_potentials, observe_neurons
 from .operations import LayerOperations, OperationCounter
+from .report import write_report
+from .run import analyze
+from .tables import Analysis
 
 __all__ = [
     'ENERGY_TABLES',
+    'Analysis',
     'Cost',
     'EnergyTable',
     'LayerOperations',
@@ -28,6 +37,7 @@ __all__ = [
     'NeuronStatistics',
     'OperationCounter',
     'Traffic',
+    'analyze',
     'build_dataset',
     'change_potentials',
     'evaluate',
@@ -40,4 +50,5 @@ __all__ = [
     'observe_neurons',
     'potential_noise',
     'traffic',
+    'write_report',
 ]

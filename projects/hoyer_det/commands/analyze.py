@@ -5,9 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..analysis.energy import ENERGY_TABLES
-from ..analysis.report import write_report
-from ..analysis.run import analyze
+from ..analysis import ENERGY_TABLES, analyze, write_report
 from ..analysis.tables import as_text
 from ..twins import TWINS
 from .arguments import add_config_options, add_twin_option
