@@ -3,6 +3,7 @@
 import argparse
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..config import check_data, load_config
@@ -15,6 +16,7 @@ from ..engine.checkpoint import (
 from ..twins import check_twin
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
+from .from_twin import TWIN_SHARE, FromTwin
 from .memory import keep_freed_memory
 from .runner import CommandRunner
 
@@ -35,11 +37,37 @@ def parse_args() -> argparse.Namespace:
         help='go on from CHECKPOINT, or from the newest one in the work folder',
     )
     add_common_arguments(parser)
+    group = parser.add_argument_group('from the ReLU twin')
+    group.add_argument(
+        '--from-twin',
+        action='store_true',
+        help='train the ReLU twin first, convert it, and fine-tune with spikes for the rest of the epochs',
+    )
+    group.add_argument(
+        '--twin-share',
+        type=float,
+        help=f"the twin's share of the epochs (default: {TWIN_SHARE})",
+    )
+    group.add_argument(
+        '--no-teacher',
+        action='store_true',
+        help='fine-tune without distillation from the twin',
+    )
     return parser.parse_args()
 
 
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first iteration."""
+    cfg = build_config(args)
+    if args.resume is not None:
+        if args.resume != 'auto':
+            check_resumable(args.resume)
+        resume_from(cfg, newest(cfg.work_dir) if args.resume == 'auto' else args.resume)
+    return make_runner(cfg)
+
+
+def build_config(args: argparse.Namespace) -> Config:
+    """Load the config that the flags describe, and check its data."""
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
@@ -52,14 +80,20 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = _newest(cfg.work_dir) if args.resume == 'auto' else args.resume
-        if args.resume != 'auto':
-            check_resumable(args.resume)
-        if cfg.load_from is not None:
-            check_twin(cfg, cfg.load_from)
-            check_checkpoint(cfg, cfg.load_from)
+    return cfg
+
+
+def resume_from(cfg: Config, checkpoint: str | None) -> None:
+    """Let a training go on from a checkpoint; from the beginning where there is none."""
+    cfg.resume = True
+    cfg.load_from = checkpoint
+    if checkpoint is not None:
+        check_twin(cfg, checkpoint)
+        check_checkpoint(cfg, checkpoint)
+
+
+def make_runner(cfg: Config) -> CommandRunner:
+    """Make a runner, with all that can go wrong before the first iteration."""
     check_starting_weights(cfg)
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
@@ -74,7 +108,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     return runner
 
 
-def _newest(work_dir: str) -> str | None:
+def newest(work_dir: str) -> str | None:
     """Return the newest good checkpoint, None where there is none at all; tell what is passed over."""
     found, bad = newest_good_checkpoint(work_dir)
     if bad and found is None:
@@ -86,11 +120,47 @@ def _newest(work_dir: str) -> str | None:
     return found
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go together."""
+    if not args.from_twin:
+        for flag, given in (
+            ('--twin-share', args.twin_share is not None),
+            ('--no-teacher', args.no_teacher),
+        ):
+            if given:
+                raise ValueError(f'{flag}: belongs to --from-twin; add that, or leave it out')
+        return
+    if args.twin is not None:
+        raise ValueError('--twin: does not go with --from-twin, which trains the ReLU twin itself')
+    if args.resume not in (None, 'auto'):
+        raise ValueError(
+            f'--resume {args.resume}: with --from-twin give --resume alone; each stage finds its newest '
+            'checkpoint in the work folder'
+        )
+
+
+def run_from_twin(args: argparse.Namespace) -> None:
+    """Train the twin, convert it, and fine-tune."""
+    with one_line_errors():
+        cfg = build_config(args)
+        share = TWIN_SHARE if args.twin_share is None else args.twin_share
+        training = FromTwin(cfg, share, not args.no_teacher, args.resume is not None)
+    with one_line_errors():
+        training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
+    print(training.summary())
+    print(f'Checkpoints, logs and pictures of detections: {cfg.work_dir}')
+
+
 def main() -> None:
     """Train."""
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     keep_freed_memory()
+    with one_line_errors():
+        check_arguments(args)
+    if args.from_twin:
+        run_from_twin(args)
+        return
     with one_line_errors():
         runner = build_runner(args)
     with one_line_errors(FloatingPointError, OSError, ValueError, AssertionError):

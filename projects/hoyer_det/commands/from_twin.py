@@ -1,0 +1,274 @@
+"""The stages of ``hoyer-det train CONFIG --from-twin``."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..engine.storage import replacing
+from ..spiking import spiking_layers
+from ..twins import make_twin
+from ..weights import convert_from_ann
+from ..weights.reading import read_checkpoint
+
+TWIN_SHARE = 0.75
+# Converted weights are good already, and large steps would lose what they know.
+LEARNING_RATE = 0.25
+NOTE = 'from_twin.json'
+# Hooks that another stage has done the work of, or whose average would begin with other weights.
+_OTHERS = ('CalibrateFromANNHook', 'DistillationHook')
+_SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1')
+
+
+class FromTwin:
+    """Trains a spiking network by way of its ReLU twin: twin, conversion, fine-tuning.
+
+    The twin has its share of the epochs and the config's schedule, shortened to them; its run is in
+    ``work_dir/twin``. The conversion (:func:`hoyer_det.weights.convert_from_ann`) is in
+    ``work_dir/conversion``. Fine-tuning has the other epochs, a quarter of the learning rate, and the
+    twin as its teacher (``DistillationHook``); its run is in ``work_dir`` itself. What each stage reached
+    stands in ``work_dir/from_twin.json``, and stages that stand there are not run again.
+
+    Args:
+        cfg: Completed config of a spiking network, with a ``work_dir`` and ``max_epochs``.
+        share: The twin's share of the epochs, in (0, 1).
+        teacher: Whether the twin teaches.
+        resume: Whether to go on with what is in the work folder.
+
+    Attributes:
+        stages: By name, checkpoint and metrics of what is complete.
+
+    Raises:
+        ValueError: If the epochs cannot be shared so, the config has no twin, or the work folder holds
+            another such training, or this one without ``resume``.
+    """
+
+    def __init__(
+        self, cfg: Config, share: float, teacher: bool = True, resume: bool = False
+    ) -> None:
+        epochs = _epochs(cfg, share)
+        self.work_dir = Path(cfg.work_dir)
+        self.resume = resume
+        self.plan = dict(epochs=list(epochs), teacher=teacher)
+        self.stages: dict[str, dict[str, Any]] = {}
+        self._twin = make_twin(cfg, 'relu')
+        self._twin.work_dir = str(self.work_dir / 'twin')
+        _shorten(self._twin, epochs[0])
+        self._tuned = copy.deepcopy(cfg)
+        _shorten(self._tuned, epochs[1])
+        _name_visualizer(self._twin, 'twin')
+        self._tuned.optim_wrapper.optimizer.lr *= LEARNING_RATE
+        _drop_starts(self._tuned.model)  # all weights come from the twin
+        self._tuned.custom_hooks = [
+            hook for hook in self._tuned.get('custom_hooks') or [] if hook['type'] not in _OTHERS
+        ]
+        self._teacher = teacher
+        self._read_note()
+
+    def run(
+        self, make_runner: Callable[[Config], Runner], resume: Callable[[Config], None]
+    ) -> None:
+        """Run the stages that are not complete.
+
+        Args:
+            make_runner: Makes the runner of a config.
+            resume: Lets a config go on from the newest checkpoint in its work folder.
+        """
+        if not self._complete('twin'):
+            self._train('twin', self._twin, make_runner, resume)
+        if not self._complete('conversion'):
+            self._convert(make_runner)
+        if not self._complete('fine-tuning'):
+            tuned = self._tuned
+            tuned.load_from = str(self._checkpoint('conversion'))
+            if self._teacher:
+                teacher = dict(type='DistillationHook', checkpoint=str(self._checkpoint('twin')))
+                tuned.custom_hooks = [*tuned.custom_hooks, teacher]
+            self._train('fine-tuning', tuned, make_runner, resume)
+
+    def summary(self) -> str:
+        """Return what each stage reached, a line for each."""
+        epochs = dict(zip(('twin', 'fine-tuning'), self.plan['epochs'], strict=True))
+        lines = []
+        for name, stage in self.stages.items():
+            shown = {key: stage['metrics'][key] for key in _SHOWN if key in stage['metrics']}
+            values = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
+            length = f'{epochs[name]} epochs' if name in epochs else 'no training'
+            lines.append(f'{name:<12} {length:<12} {values}  {stage["checkpoint"]}')
+        return '\n'.join(lines)
+
+    def _train(
+        self,
+        name: str,
+        cfg: Config,
+        make_runner: Callable[[Config], Runner],
+        resume: Callable[[Config], None],
+    ) -> None:
+        start = cfg.get('load_from')
+        if self.resume:
+            resume(cfg)
+            if cfg.load_from is None:  # nothing there yet
+                cfg.resume, cfg.load_from = False, start
+        runner = make_runner(cfg)
+        self._write_note()
+        last = _LastMetrics()
+        runner.register_hook(last, 'LOWEST')
+        runner.train()
+        # A run that was killed in its last validation is resumed behind its last epoch.
+        metrics = runner.val_loop.run() if last.metrics is None else last.metrics
+        folder = Path(cfg.work_dir)
+        checkpoint = folder / Path((folder / 'last_checkpoint').read_text().strip()).name
+        self._finish(name, checkpoint, metrics)
+
+    def _convert(self, make_runner: Callable[[Config], Runner]) -> None:
+        cfg = copy.deepcopy(self._tuned)
+        cfg.work_dir = str(self.work_dir / 'conversion')
+        cfg.experiment_name = 'conversion'
+        _name_visualizer(cfg, 'conversion')
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
+        runner = make_runner(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        load_twin(model, self._checkpoint('twin'))
+        runner.logger.info(convert_from_ann(model, runner.train_loop.dataloader))
+        metrics = runner.val()
+        runner.save_checkpoint(
+            cfg.work_dir,
+            'converted.pth',
+            save_optimizer=False,
+            save_param_scheduler=False,
+            backend_args=dict(backend='atomic_local'),
+        )
+        self._finish('conversion', Path(cfg.work_dir) / 'converted.pth', metrics)
+
+    def _complete(self, name: str) -> bool:
+        return name in self.stages and self._checkpoint(name).is_file()
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.work_dir / self.stages[name]['checkpoint']
+
+    def _finish(self, name: str, checkpoint: Path, metrics: dict[str, Any]) -> None:
+        numbers = {key: float(value) for key, value in metrics.items()}
+        self.stages[name] = dict(
+            checkpoint=str(checkpoint.relative_to(self.work_dir)), metrics=numbers
+        )
+        self._write_note()
+
+    def _read_note(self) -> None:
+        path = self.work_dir / NOTE
+        if not path.is_file():
+            return
+        if not self.resume:
+            raise ValueError(
+                f'{path}: this work folder holds a training by --from-twin; add --resume to go on with '
+                'it, or choose another --work-dir'
+            )
+        note = json.loads(path.read_text())
+        if note['plan'] != self.plan:
+            raise ValueError(
+                f'{path}: the training there has the plan {note["plan"]}, not {self.plan}; go on with the '
+                'same flags, or choose another --work-dir'
+            )
+        self.stages = note['stages']
+
+    def _write_note(self) -> None:
+        if is_main_process():
+            with replacing(self.work_dir / NOTE) as part:
+                part.write_text(json.dumps(dict(plan=self.plan, stages=self.stages), indent=1))
+        barrier()
+
+
+def load_twin(model: nn.Module, checkpoint: str | Path) -> None:
+    """Give a spiking network the weights of its ReLU twin; neurons keep their own.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds other weights than those of the twin.
+    """
+    weights = read_checkpoint(checkpoint).weights
+    own = model.state_dict()
+    neurons = {
+        f'{name}.{leaf}'
+        for name, layer in spiking_layers(model).items()
+        for leaf in layer.state_dict()
+    }
+    wrong = sorted((own.keys() - neurons) ^ weights.keys())
+    wrong += [
+        name for name in weights.keys() & own.keys() if weights[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f'{checkpoint}: not the ReLU twin of {type(model).__name__}: {len(wrong)} weights missing, '
+            f'left over or of another shape (first: {wrong[0]})'
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+class _LastMetrics(Hook):
+    """Keeps the metrics of the newest validation."""
+
+    metrics: dict[str, Any] | None = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        self.metrics = metrics
+
+
+def _epochs(cfg: Config, share: float) -> tuple[int, int]:
+    """Return the epochs of the twin and those of fine-tuning."""
+    total = (cfg.get('train_cfg') or {}).get('max_epochs')
+    if total is None:
+        raise ValueError(
+            f'{cfg.filename}: --from-twin shares out train_cfg.max_epochs, there is none'
+        )
+    if not 0 < share < 1:
+        raise ValueError(f'--twin-share {share:g}: must lie between 0 and 1')
+    twin = round(share * total)
+    if not 1 <= twin < total:
+        raise ValueError(
+            f'--twin-share {share:g}: of {total} epochs (train_cfg.max_epochs) the twin would have {twin}; '
+            'both stages need at least 1'
+        )
+    return twin, total - twin
+
+
+def _shorten(cfg: Config, epochs: int) -> None:
+    """Give a config fewer epochs, and shorten its schedules with them."""
+    ratio = epochs / cfg.train_cfg.max_epochs
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if not scheduler.get('by_epoch', True):
+            continue
+        for key in ('T_max', 'begin', 'end', 'step_size', 'total_iters'):
+            if key in scheduler:
+                least = 0 if key == 'begin' else scheduler.begin + 1 if key == 'end' else 1
+                scheduler[key] = max(least, round(scheduler[key] * ratio))
+        if 'milestones' in scheduler:
+            scheduler.milestones = [round(epoch * ratio) for epoch in scheduler.milestones]
+    cfg.train_cfg.max_epochs = epochs
+    cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), epochs)
+
+
+def _drop_starts(node: Any) -> None:
+    """Take away what a model's config would load."""
+    if isinstance(node, list | tuple):
+        for item in node:
+            _drop_starts(item)
+    elif isinstance(node, dict):
+        start = node.get('init_cfg')
+        if isinstance(start, dict) and start.get('type') in ('FromANN', 'Pretrained'):
+            del node['init_cfg']
+        for value in node.values():
+            _drop_starts(value)
+
+
+def _name_visualizer(cfg: Config, name: str) -> None:
+    # MMEngine hands out the same visualizer, with its folder, for the same name.
+    if cfg.get('visualizer') is not None:
+        cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{name}'

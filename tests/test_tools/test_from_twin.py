@@ -1,0 +1,119 @@
+"""``train --from-twin``: three stages in one command, gone on with after a kill between them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+from hoyer_det.commands.from_twin import FromTwin, load_twin
+from hoyer_det.config import load_config
+
+CONFIG = 'configs/hoyer_ssd_vocformat.py'
+OPTIONS = [
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'train_cfg.max_epochs=2',
+    'train_cfg.val_interval=5',
+    'default_hooks.logger.interval=1',
+]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+
+
+def test_stages_and_a_kill_between_them(
+    voc_folder: Path, tmp_path: Path, run_tool: Callable
+) -> None:
+    work_dir = tmp_path / 'work'
+    command = ['train', CONFIG, '--from-twin', '--twin-share', 0.5, '--work-dir', work_dir]
+    options = ['--cfg-options', f'data_root={voc_folder}', *OPTIONS]
+    done = run_tool(*command, *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[-4:]
+    assert [line.split()[0] for line in lines[:3]] == ['twin', 'conversion', 'fine-tuning']
+    assert all('pascal_voc/mAP 0.' in line for line in lines[:3])
+
+    twin, converted = work_dir / 'twin' / 'epoch_1.pth', work_dir / 'conversion' / 'converted.pth'
+    tuned = work_dir / 'epoch_1.pth'
+    spiking = {name for name in weights(tuned) if name.endswith('.threshold')}
+    assert spiking and spiking <= weights(converted).keys() and not spiking & weights(twin).keys()
+    assert not any('teacher' in name for name in weights(tuned))
+    assert weights(tuned).keys() == weights(converted).keys()
+    log = next(work_dir.glob('[0-9]*/*.log')).read_text()
+    assert 'loss_distill' in log and f'{converted}' in log
+
+    # The same again is refused, and so is another plan in the same folder.
+    again = run_tool(*command, *options)
+    assert (
+        again.returncode == 1 and again.stderr.count('\n') == 1 and 'add --resume' in again.stderr
+    )
+    other = run_tool(*command, '--no-teacher', '--resume', *options)
+    assert other.returncode == 1 and 'the training there has the plan' in other.stderr
+
+    # As if killed after the twin: the twin stays as it is, the rest is done again.
+    note = work_dir / 'from_twin.json'
+    content = json.loads(note.read_text())
+    content['stages'] = {'twin': content['stages']['twin']}
+    note.write_text(json.dumps(content))
+    before = twin.stat().st_mtime
+    for path in (converted, tuned, work_dir / 'last_checkpoint'):
+        path.unlink()
+    resumed = run_tool(*command, '--resume', *options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert twin.stat().st_mtime == before and tuned.is_file()
+    stages = json.loads(note.read_text())['stages']
+    assert list(stages) == ['twin', 'conversion', 'fine-tuning']
+
+
+def test_schedules_are_shortened_and_starts_dropped(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'pretrain' / 'fine_tuning' / 'from_ann_ssd_shapes.py')
+    cfg.work_dir = str(tmp_path)
+    training = FromTwin(cfg, 0.75)
+    twin, tuned = training._twin, training._tuned
+    assert (twin.train_cfg.max_epochs, tuned.train_cfg.max_epochs) == (18, 6)
+    assert [s.T_max for s in (twin.param_scheduler[1], tuned.param_scheduler[1])] == [18, 6]
+    assert twin.param_scheduler[0].end == tuned.param_scheduler[0].end == 50  # iterations
+    assert twin.optim_wrapper.optimizer.lr == 4 * tuned.optim_wrapper.optimizer.lr
+    assert 'init_cfg' not in tuned.model.backbone and 'init_cfg' in twin.model.backbone
+    assert 'CalibrateFromANNHook' not in [hook.type for hook in tuned.custom_hooks]
+    assert cfg.train_cfg.max_epochs == 24  # the config itself stays as it is
+
+
+@pytest.mark.parametrize(
+    ('share', 'message'), [(0.0, 'between 0 and 1'), (1.5, 'between'), (0.01, 'at least 1')]
+)
+def test_impossible_shares_are_refused(share: float, message: str, tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py')
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        FromTwin(cfg, share)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(2))), file)
+    with pytest.raises(ValueError, match='not the ReLU twin of Linear: 2 weights'):
+        load_twin(torch.nn.Linear(1, 1).requires_grad_(False), file)
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--twin-share', '0.5'], '--twin-share: belongs to --from-twin'),
+        (['--no-teacher'], '--no-teacher: belongs to --from-twin'),
+        (['--from-twin', '--twin', 'relu'], '--twin: does not go with'),
+        (['--from-twin', '--resume', 'x.pth'], '--resume x.pth: with --from-twin'),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, message, monkeypatch, capsys) -> None:
+    from hoyer_det.commands import train
+
+    monkeypatch.setattr('sys.argv', ['train', CONFIG, *flags])
+    with pytest.raises(ValueError, match=message):
+        train.check_arguments(train.parse_args())
