@@ -16,6 +16,7 @@ _KINDS = '|'.join(TWINS)
 # Hooks that look for neurons, or for the twin itself.
 _NEURON_HOOKS = (
     'HoyerRegularizerHook',
+    'SharedNeuronHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',
     'ThresholdFloorHook',

@@ -6,8 +6,13 @@ import mmcv.cnn
 import pytest
 import torch
 import torch.nn.functional as F
-from hoyer_det.detectors import ACTIVATIONS, Activation, SpikePerCall, trace_forward
-from hoyer_det.detectors import convert_activations as convert_traced
+from hoyer_det.detectors import (
+    ACTIVATIONS,
+    Activation,
+    SpikePerCall,
+    convert_activations,
+    trace_forward,
+)
 from hoyer_det.spiking import HoyerSpike, spiking_layers
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmcv.cnn.bricks.activation import Clamp
@@ -21,7 +26,7 @@ CHANNEL = dict(type='HoyerSpike', extremum='channel')
 def convert(net: nn.Module, act_cfg: dict, *inputs: torch.Tensor) -> list[Activation]:
     """Convert a network by what it does with each of the inputs."""
     forwards = [lambda net, x=x: net(x) for x in inputs]
-    return convert_traced(net, act_cfg, trace_forward(net, ACTIVATIONS, forwards))
+    return convert_activations(net, act_cfg, trace_forward(net, ACTIVATIONS, forwards))
 
 
 IMAGES = torch.rand(2, 3, 8, 8), torch.rand(1, 3, 16, 8)
@@ -108,6 +113,16 @@ def test_unsteady_calls_share_one_neuron_and_functions_are_listed():
         ('ReLU', 'never called in a forward pass'),
     }
     net(IMAGES[0])
+
+
+def test_what_an_error_kept_from_running_says_so():
+    net = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Conv2d(4, 4, 1), nn.ReLU())
+    forwards = [lambda net: net[0](IMAGES[0]), lambda net: net(IMAGES[0])]
+    report = convert_activations(net, SPIKE, trace_forward(net, ACTIVATIONS, forwards))
+    assert [(entry.spiking, entry.note) for entry in report] == [
+        (True, ''),
+        (False, 'never called in a forward pass; one ended by RuntimeError'),
+    ]
 
 
 def test_transformer_layer_of_torch_is_listed():

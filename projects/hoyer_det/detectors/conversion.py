@@ -82,6 +82,8 @@ def convert_activations(
     """
     check_act_cfg(act_cfg)
     names = {id(module): name for name, module in model.named_modules()}
+    never = 'never called in a forward pass'
+    never += ''.join(f'; one ended by {type(error).__name__}' for error in trace.errors)
     report: list[Activation] = []
     replaced: dict[int, nn.Module] = {}
     slots = (slot for part in parts for slot in _slots(model.get_submodule(part), part))
@@ -101,7 +103,7 @@ def convert_activations(
             report.append(Activation(path, place, kind, 0, True, 'shared, see above'))
             continue
         use = trace.use(names[id(child)]) if id(child) in names else None
-        left = _reason_to_leave(parent, child, use)
+        left = _reason_to_leave(parent, child, use, never)
         if left is not None:
             spiking = isinstance(child, HoyerSpike)
             report.append(Activation(path, place, kind, int(spiking), spiking, left))
@@ -171,7 +173,9 @@ def _slots(
             yield from _slots(child, path, seen)
 
 
-def _reason_to_leave(parent: nn.Module, child: nn.Module, use: Use | None) -> str | None:
+def _reason_to_leave(
+    parent: nn.Module, child: nn.Module, use: Use | None, never: str
+) -> str | None:
     """Say why an activation stays; None if it is to be replaced."""
     if isinstance(child, HoyerSpike):
         return 'already spiking' if use is None or len(use.shapes) == 1 else None
@@ -183,7 +187,7 @@ def _reason_to_leave(parent: nn.Module, child: nn.Module, use: Use | None) -> st
         return 'no rectifier'
     if isinstance(parent, nn.TransformerEncoderLayer):
         return "torch's fused evaluation would pass it by"
-    return 'never called in a forward pass' if use is None else None
+    return never if use is None else None
 
 
 def _neurons(
