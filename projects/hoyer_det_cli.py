@@ -12,6 +12,8 @@ import sys
 COMMANDS = {
     'train': ('train', 'train a detector or classifier'),
     'test': ('test', 'evaluate a checkpoint'),
+    'detect': ('detect', 'detect on images, folders, videos or a camera'),
+    'zoo': ('zoo', 'list the trained models that come with the package'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
     'configs': ('configs', 'list the configs that come with the package'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),

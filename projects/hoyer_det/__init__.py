@@ -4,6 +4,8 @@ Importing the package registers its modules, so a config only needs
 ``custom_imports = dict(imports=['hoyer_det'], allow_failed_imports=False)``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import compat
 
 compat.apply()  # before anything imports mmdet.models
@@ -27,6 +29,19 @@ deploy.guard_mmcv_fusion()
 from .shipped import config_path  # noqa: E402
 from .version import __version__  # noqa: E402
 
+if TYPE_CHECKING:
+    from .inference import load
+
+
+def __getattr__(name: str) -> Any:
+    """Import what ``load`` needs when it is first asked for."""
+    if name == 'load':
+        from .inference import load
+
+        return load
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
 __all__ = [
     '__version__',
     'backbones',
@@ -37,6 +52,7 @@ __all__ = [
     'engine',
     'evaluation',
     'heads',
+    'load',
     'necks',
     'pretrain',
     'registry',

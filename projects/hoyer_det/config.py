@@ -52,7 +52,7 @@ def load_config(
     check_keys(cfg, path)
     check_options(cfg, options, path)
     if 'data_root' in options:
-        _move_data(cfg, str(options.pop('data_root')), path)
+        move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
     if complete:
         complete_config(cfg)
@@ -82,7 +82,7 @@ def check_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> None:
             )
 
 
-def _move_data(cfg: Config, new: str, path: str | Path) -> None:
+def move_data(cfg: Config, new: str, path: str | Path) -> None:
     """Replace the data root wherever a value of the config begins with it."""
     old = cfg.get('data_root')
     if not old:

@@ -11,6 +11,7 @@ from mmengine.evaluator import DumpResults
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..twins import check_twin
+from ..weights.zoo import zoo_path
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
@@ -21,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     """Read the flags; they are those of MMDetection's tools/test.py."""
     parser = argparse.ArgumentParser(description='Evaluate a detector or classifier.')
     parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a model of the zoo')
     parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions into a pickle file')
     parser.add_argument('--show', action='store_true', help='show the pictures on a screen')
     parser.add_argument('--show-dir', help='folder for the pictures, below work_dir/timestamp')
@@ -52,6 +53,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first image."""
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out {args.out}: must end in .pkl or .pickle')
+    args.checkpoint = zoo_path(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('test_dataloader',))

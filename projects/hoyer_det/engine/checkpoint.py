@@ -31,8 +31,28 @@ def check_checkpoint(cfg: Config, path: str) -> None:
         ValueError: If it is no checkpoint, holds NaN or inf, lacks weights, has others or some of
             another shape, or was trained on other classes or with neurons that fire differently.
     """
-    checkpoint = _read_finite(path)
-    model = _build(cfg)
+    checkpoint = read_finite(path)
+    check_fit(checkpoint, _build(cfg), path, cfg.filename)
+    trained = checkpoint.meta.get('dataset_meta', {}).get('classes')
+    wanted = dataset_classes(cfg)
+    if trained is not None and wanted is not None and tuple(trained) != tuple(wanted):
+        raise ValueError(
+            f'{path}: was trained on classes {tuple(trained)}, the test data has {tuple(wanted)}'
+        )
+
+
+def check_fit(checkpoint: Checkpoint, model: nn.Module, path: str, owner: str) -> None:
+    """Make sure that a checkpoint holds the weights of a model, all of them and no others.
+
+    Args:
+        checkpoint: The checkpoint.
+        model: The model.
+        path: File of the checkpoint, for the message.
+        owner: What the model was built from, for the message.
+
+    Raises:
+        ValueError: If weights are missing, unexpected or of another shape, or neurons fire differently.
+    """
     expected = model.state_dict()
     missing = [name for name in expected if name not in checkpoint.weights]
     unexpected = [name for name in checkpoint.weights if name not in expected]
@@ -43,13 +63,7 @@ def check_checkpoint(cfg: Config, path: str) -> None:
     facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
     facts += [f'neurons with {difference}' for difference in neurons]
     if facts:
-        raise ValueError(f'{path}: does not belong to {cfg.filename}: {", ".join(facts)}')
-    trained = checkpoint.meta.get('dataset_meta', {}).get('classes')
-    wanted = dataset_classes(cfg)
-    if trained is not None and wanted is not None and tuple(trained) != tuple(wanted):
-        raise ValueError(
-            f'{path}: was trained on classes {tuple(trained)}, the test data has {tuple(wanted)}'
-        )
+        raise ValueError(f'{path}: does not belong to {owner}: {", ".join(facts)}')
 
 
 def check_starting_weights(cfg: Config) -> None:
@@ -76,7 +90,7 @@ def check_starting_weights(cfg: Config) -> None:
     for module, path, prefix in starts:
         weights = {
             name.removeprefix(prefix): tensor
-            for name, tensor in _read_finite(path).weights.items()
+            for name, tensor in read_finite(path).weights.items()
             if name.startswith(prefix)
         }
         if not set(weights) & set(module.state_dict()):
@@ -135,7 +149,13 @@ def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     return None, bad
 
 
-def _read_finite(path: str) -> Checkpoint:
+def read_finite(path: str) -> Checkpoint:
+    """Read a checkpoint whose weights are finite.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or its weights hold NaN or inf.
+    """
     checkpoint = read_checkpoint(path)
     _refuse(path, first_nonfinite(checkpoint.weights))
     return checkpoint

@@ -1,0 +1,245 @@
+"""A trained detector ready for images: MMDetection's ``DetInferencer``, built from a checkpoint alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.structures import InstanceData
+from torch import nn
+
+from ..engine.checkpoint import check_fit, read_finite
+from ..weights.reading import Checkpoint
+from ..weights.stored_config import stored_config
+from ..weights.zoo import checkpoint_path
+from .detections import Detections
+from .sources import find_sources
+
+_MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them
+
+
+def load(model: str | Path, device: str | None = None) -> 'Detector':
+    """Load a trained detector.
+
+    The config and the classes come from the checkpoint; the data it was trained on are not needed.
+
+    Args:
+        model: Checkpoint file, or the name of a model of the zoo (``hoyer-det zoo`` lists them).
+        device: Such as ``cpu`` or ``cuda:0``; by default the GPU where there is one.
+
+    Raises:
+        FileNotFoundError: If there is no such file or model.
+        ValueError: If it is no checkpoint of a detector, holds no config, or its weights are damaged;
+            or if the device cannot be used.
+
+    Example:
+        >>> from hoyer_det import load
+        >>> model = load('ssd_shapes')
+        >>> results = model.predict('street.jpg')  # doctest: +SKIP
+        >>> results[0].names, results[0].boxes  # doctest: +SKIP
+    """
+    return Detector(model, device)
+
+
+class Detector(DetInferencer):
+    """MMDetection's ``DetInferencer``, built from a checkpoint alone, with results as NumPy arrays.
+
+    Calling it works as MMDetection documents it. :meth:`predict` is shorter and takes videos as well.
+
+    Args:
+        model: As for :func:`load`.
+        device: As for :func:`load`.
+
+    Attributes:
+        classes: Names of the classes in the order of their labels.
+        path: The checkpoint file.
+    """
+
+    def __init__(self, model: str | Path, device: str | None = None) -> None:
+        self.path = checkpoint_path(model)
+        self._checkpoint: Checkpoint | None = read_finite(str(self.path))
+        cfg = stored_config(self._checkpoint.meta, self.path)
+        _check_device(device)
+        super().__init__(_for_inference(cfg, self.path), device=device, show_progress=False)
+        self._checkpoint = None
+        self.classes: tuple[str, ...] = tuple(self.model.dataset_meta['classes'])
+
+    def _load_weights_to_model(
+        self, model: nn.Module, checkpoint: dict[str, Any] | None, cfg: Config
+    ) -> None:
+        """Load the weights; MMDetection's builds the data set for its palette."""
+        if not isinstance(model, BaseDetector):
+            raise ValueError(
+                f'{self.path}: holds a {type(model).__name__}, which is no detector of boxes'
+            )
+        check_fit(self._checkpoint, model, str(self.path), 'its own config')
+        model.load_state_dict(self._checkpoint.weights)
+        meta = self._checkpoint.meta
+        stored = {key.lower(): value for key, value in (meta.get('dataset_meta') or meta).items()}
+        if not stored.get('classes'):
+            raise ValueError(f'{self.path}: does not name its classes (meta.dataset_meta.classes)')
+        classes = stored['classes']
+        model.dataset_meta = dict(
+            classes=(classes,) if isinstance(classes, str) else tuple(classes),
+            palette=stored.get('palette') or 'random',
+        )
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """Build the test pipeline without what reads annotations."""
+        dataset = cfg.test_dataloader.dataset
+        dataset.pipeline = [
+            step for step in dataset.pipeline if not step['type'].endswith('LoadAnnotations')
+        ]
+        return super()._init_pipeline(cfg)
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        """Return what every detector's batches are made with; looking it up logs a warning."""
+        return pseudo_collate
+
+    def predict(
+        self,
+        inputs: str | Path | int | np.ndarray | Sequence[str | Path | int | np.ndarray],
+        score_thr: float = 0.3,
+    ) -> list[Detections]:
+        """Detect on images, folders, globs and videos.
+
+        Args:
+            inputs: One or a list of them: image file, folder, glob, video file, BGR pixels as uint8
+                (height, width, 3).
+            score_thr: Least score of a detection that is returned.
+
+        Returns:
+            The detections of each image, or each frame, in order.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If an image cannot be read, or a folder or video has none.
+        """
+        return list(self.stream(inputs, score_thr))
+
+    def stream(
+        self,
+        inputs: str | Path | int | np.ndarray | Sequence[str | Path | int | np.ndarray],
+        score_thr: float = 0.3,
+    ) -> Iterator[Detections]:
+        """Yield what :meth:`predict` returns image by image; also from a camera, by its number."""
+        for item in inputs if isinstance(inputs, list | tuple) else [inputs]:
+            if isinstance(item, np.ndarray):
+                yield self.detect(item, score_thr)
+                continue
+            for source in find_sources([item]):
+                for frame in source.frames():
+                    yield self.detect(frame.image, score_thr, source.name, frame.index)
+
+    def detect(
+        self,
+        image: str | np.ndarray,
+        score_thr: float = 0.3,
+        source: str = 'array',
+        frame: int | None = None,
+    ) -> Detections:
+        """Detect on one image.
+
+        Args:
+            image: File, or BGR pixels as uint8 (height, width, 3).
+            score_thr: Least score of a detection that is returned.
+            source: Goes into the result.
+            frame: Goes into the result.
+
+        Raises:
+            ValueError: If the file cannot be read as an image.
+        """
+        try:
+            data = self.pipeline(image)
+        except Exception as error:
+            if isinstance(image, str) and _read(image) is None:
+                raise ValueError(f'{image}: cannot be read as an image') from error
+            raise
+        (sample,) = self.forward(self.collate_fn([data]))
+        found = sample.pred_instances.numpy()
+        kept = np.flatnonzero(found.scores >= score_thr)
+        kept = kept[np.argsort(-found.scores[kept], kind='stable')]
+        return Detections(
+            boxes=np.asarray(found.bboxes, np.float32)[kept],
+            scores=found.scores[kept].astype(np.float32),
+            labels=found.labels[kept],
+            classes=self.classes,
+            size=tuple(sample.ori_shape[:2]),
+            source=source,
+            frame=frame,
+        )
+
+    def draw(self, image: str | np.ndarray, detections: Detections) -> np.ndarray:
+        """Draw detections; small images are enlarged so that the labels can be read.
+
+        Args:
+            image: File, or BGR pixels as uint8 (height, width, 3).
+            detections: What was found on it.
+
+        Returns:
+            BGR pixels, uint8 (height, width, 3).
+        """
+        pixels = _read(image) if isinstance(image, str) else image
+        scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
+        if scale > 1:
+            pixels = mmcv.imrescale(pixels, scale)
+        boxes = torch.from_numpy(detections.boxes) * scale
+        height, width = pixels.shape[:2]
+        boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width - 1)
+        boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height - 1)
+        sample = DetDataSample(
+            pred_instances=InstanceData(
+                bboxes=boxes,
+                scores=torch.from_numpy(detections.scores),
+                labels=torch.from_numpy(detections.labels),
+            )
+        )
+        self.visualizer.add_datasample(
+            'detections', mmcv.bgr2rgb(pixels), sample, draw_gt=False, pred_score_thr=0.0
+        )
+        return mmcv.rgb2bgr(self.visualizer.get_image())
+
+
+def _read(path: str) -> np.ndarray | None:
+    """Return the BGR pixels of an image file, None where it is none."""
+    try:
+        return mmcv.imread(path)
+    except Exception:
+        return None
+
+
+def _check_device(device: str | None) -> None:
+    if device is None:
+        return
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'device {device!r}: cannot be used here ({reason})') from error
+
+
+def _for_inference(cfg: Config, path: Path) -> Config:
+    """Leave what builds the model and its test pipeline; where each is, differs between configs."""
+    try:
+        model, dataset = cfg.model, cfg.test_dataloader.dataset
+        while 'pipeline' not in dataset:  # of a wrapper such as RepeatDataset or ConcatDataset
+            dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(
+            f'{path}: its config has no model, or no test_dataloader with a pipeline'
+        ) from None
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
+    content = dict(
+        model=model,
+        test_dataloader=dict(dataset=dict(pipeline=dataset.pipeline)),
+        visualizer=dict(type='DetLocalVisualizer'),  # its own backends would want a folder
+    )
+    return Config(ConfigDict(content))

@@ -1,0 +1,106 @@
+"""Writes pictures and videos with detections, and shows them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .sources import Image, Source
+
+
+def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
+    """Choose the file of each source: the stem of its own with ``.jpg``, or ``.mp4`` for a video.
+
+    Where sources of different folders have the same name, a number is added.
+
+    Raises:
+        ValueError: If a file would replace one of the sources.
+    """
+    inputs = {Path(source.path).resolve() for source in sources if isinstance(source.path, str)}
+    planned: list[Path] = []
+    for source in sources:
+        suffix = '.jpg' if isinstance(source, Image) else '.mp4'
+        stem = Path(source.name).stem.replace(' ', '_')
+        path, number = folder / f'{stem}{suffix}', 2
+        while path in planned:
+            path, number = folder / f'{stem}_{number}{suffix}', number + 1
+        if path.resolve() in inputs:
+            raise ValueError(
+                f'{path}: would be replaced by its own picture; choose another --out-dir'
+            )
+        planned.append(path)
+    return planned
+
+
+def write_picture(pixels: np.ndarray, path: Path) -> None:
+    """Write BGR pixels into an image file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    good, data = cv2.imencode(path.suffix, pixels)
+    if not good:
+        raise OSError(f'{path}: cannot be encoded')
+    path.write_bytes(data)
+
+
+class VideoFile:
+    """A video that appears under its name when it is complete.
+
+    Args:
+        path: An ``.mp4`` file.
+        fps: Frames in a second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path = path
+        self.fps = fps
+        self._part = path.with_name(f'.{path.stem}.part{path.suffix}')
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Add a frame, BGR; all of the size of the first.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        if self._writer is None:
+            height, width = pixels.shape[:2]
+            code = cv2.VideoWriter_fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self._part), code, self.fps, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f'{self.path}: cannot be written')
+        self._writer.write(pixels)
+
+    def close(self) -> None:
+        """Finish the file; without a frame there is none."""
+        if self._writer is not None:
+            self._writer.release()
+            self._part.replace(self.path)
+
+
+def check_screen() -> None:
+    """Make sure that there is a screen to show pictures on.
+
+    Raises:
+        ValueError: If there is none, or OpenCV was built without windows.
+    """
+    if sys.platform == 'linux' and not {'DISPLAY', 'WAYLAND_DISPLAY'} & os.environ.keys():
+        raise ValueError('--show: there is no screen here (DISPLAY is not set); leave it out')
+    try:
+        cv2.namedWindow('hoyer-det')
+    except cv2.error as error:
+        raise ValueError('--show: this OpenCV has no windows; install opencv-python') from error
+
+
+def show(pixels: np.ndarray, milliseconds: int) -> bool:
+    """Show a picture; wait so long, 0 for a key.
+
+    Returns:
+        Whether to go on: not after the key q or Esc.
+    """
+    cv2.imshow('hoyer-det', pixels)
+    return cv2.waitKey(milliseconds) & 0xFF not in (ord('q'), 27)

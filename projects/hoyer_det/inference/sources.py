@@ -1,0 +1,142 @@
+"""Finds the images that a user names: files, folders, globs, videos, cameras."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+
+
+class Frame(NamedTuple):
+    """One image to look at.
+
+    Attributes:
+        image: File, or BGR pixels, uint8 (height, width, 3).
+        index: Number in a video or camera from 0, None for an image file.
+    """
+
+    image: str | np.ndarray
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file."""
+
+    path: str
+    fps: None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return self.path
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the file itself."""
+        yield Frame(self.path)
+
+
+class Video:
+    """A video file, or a camera.
+
+    Args:
+        path: File, or number of the camera.
+
+    Attributes:
+        name: File, or ``camera 0``.
+        fps: Frames in a second, 25 where the source does not tell.
+
+    Raises:
+        ValueError: If no frame can be read.
+    """
+
+    def __init__(self, path: str | int) -> None:
+        self.path = path
+        self.name = f'camera {path}' if isinstance(path, int) else path
+        capture = cv2.VideoCapture(path)
+        # A video of no frames opens, too.
+        readable = capture.isOpened() and capture.read()[0]
+        self.fps = capture.get(cv2.CAP_PROP_FPS) or 25.0
+        self._count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        if not readable:
+            kind = 'camera' if isinstance(path, int) else 'video'
+            raise ValueError(f'{self.name}: no frame of this {kind} can be read')
+
+    def __len__(self) -> int:
+        """Return the number of frames as the file tells it, 0 where it does not."""
+        return max(self._count, 0)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames; those of a camera do not end."""
+        capture = cv2.VideoCapture(self.path)
+        try:
+            index = 0
+            while True:
+                good, pixels = capture.read()
+                if not good:
+                    return
+                yield Frame(pixels, index)
+                index += 1
+        finally:
+            capture.release()
+
+
+Source = Image | Video
+
+
+def find_sources(inputs: Sequence[str | Path | int]) -> list[Source]:
+    """Find what a user names.
+
+    A folder stands for the images in it, without its subfolders, in the order of their names; a glob
+    (``*``, ``?``, ``[...]``; ``**`` goes into subfolders) for the images and videos that fit; a number
+    for a camera. What is named twice is taken once.
+
+    Args:
+        inputs: Image files, folders, globs, video files, numbers of cameras.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or none fits a glob.
+        ValueError: If a folder has no image, or no frame of a video or camera can be read.
+    """
+    found = dict.fromkeys(path for item in inputs for path in _expand(item))
+    return [
+        Video(path) if isinstance(path, int) or _is(path, VIDEO_SUFFIXES) else Image(path)
+        for path in found
+    ]
+
+
+def _expand(item: str | Path | int) -> list[str | int]:
+    if isinstance(item, int):
+        return [item]
+    text = str(item)
+    path = Path(item)
+    if path.is_dir():
+        files = sorted(str(file) for file in path.iterdir() if _is(file, IMG_EXTENSIONS))
+        if not files:
+            raise ValueError(f'{item}: no images in this folder ({", ".join(IMG_EXTENSIONS)})')
+        return files
+    if path.is_file():
+        return [text]
+    if text.isdecimal():
+        return [int(text)]
+    if glob.has_magic(text):
+        known = IMG_EXTENSIONS + VIDEO_SUFFIXES
+        files = sorted(file for file in glob.glob(text, recursive=True) if _is(file, known))
+        if not files:
+            raise FileNotFoundError(f'{item}: no image and no video fits')
+        return files
+    raise FileNotFoundError(f'{item}: no such image, folder or video')
+
+
+def _is(path: str | Path, suffixes: tuple[str, ...]) -> bool:
+    return Path(path).suffix.lower() in suffixes and Path(path).is_file()

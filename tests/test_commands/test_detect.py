@@ -1,0 +1,183 @@
+"""``hoyer-det detect``: pictures, videos and JSON; wrong input in one line."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detector_file import CLASSES, save_detector, write_images, write_video
+from hoyer_det import load
+from hoyer_det.commands import detect
+from pycocotools.coco import COCO
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('run') / 'epoch_1.pth'
+    save_detector(path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run the command in an empty folder."""
+    (tmp_path / 'cwd').mkdir()
+    monkeypatch.chdir(tmp_path / 'cwd')
+    monkeypatch.delenv('HOYER_DET_TRACEBACK', raising=False)
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+
+    def call(*arguments: object) -> None:
+        flags = ['hoyer-det detect', *map(str, arguments), '--device', 'cpu']
+        monkeypatch.setattr(sys, 'argv', flags)
+        detect.main()
+
+    return call
+
+
+def test_json_and_pictures(run, checkpoint, tmp_path):
+    first, second = write_images(tmp_path / 'images', 'a b.png', 'c.jpg')
+    video = write_video(tmp_path / 'v.avi', 2)
+    (also,) = write_images(tmp_path / 'other', 'c.png')
+    run(checkpoint, tmp_path / 'images', video, also, second, '--score-thr', 0.15)
+    written = sorted(path.name for path in Path('detections').iterdir())
+    assert written == ['a_b.jpg', 'c.jpg', 'c_2.jpg', 'detections.json', 'v.mp4']
+    assert sorted(path.name for path in Path().iterdir()) == ['detections']
+
+    content = json.loads(Path('detections/detections.json').read_text())
+    named = [(image['file_name'], image.get('frame')) for image in content['images']]
+    assert named == [(first, None), (second, None), (video, 0), (video, 1), (also, None)]
+    assert all((image['width'], image['height']) == (96, 80) for image in content['images'])
+    assert [category['name'] for category in content['categories']] == list(CLASSES)
+    results = load(checkpoint, 'cpu').predict([first, second, video, also], score_thr=0.15)
+    expected = [
+        (number, label + 1, [x1, y1, x2 - x1, y2 - y1], score)
+        for number, found in enumerate(results, start=1)
+        for label, (x1, y1, x2, y2), score in zip(
+            found.labels, found.boxes, found.scores, strict=True
+        )
+    ]
+    assert len(content['annotations']) == len(expected) > 0
+    for annotation, (image, category, box, score) in zip(
+        content['annotations'], expected, strict=True
+    ):
+        assert (annotation['image_id'], annotation['category_id']) == (image, category)
+        assert annotation['bbox'] == pytest.approx(box, abs=1e-3)
+        assert annotation['score'] == pytest.approx(score, abs=1e-5)
+
+    coco = COCO('detections/detections.json')
+    assert len(coco.loadRes(content['annotations']).anns) == len(expected)
+    capture = cv2.VideoCapture('detections/v.mp4')
+    assert [capture.read()[0] for _ in range(3)] == [True, True, False]
+
+
+def test_glob_and_a_model_of_the_zoo(run, tmp_path):
+    write_images(tmp_path / 'images' / 'deep', 'a.png', 'b.PNG', 'notes.bmp')
+    run('ssd_shapes', tmp_path / 'images' / '**' / '*.[pP][nN][gG]', '--out-dir', 'x/y')
+    assert {path.name for path in Path('x/y').iterdir()} == {'a.jpg', 'b.jpg', 'detections.json'}
+
+
+def test_an_unreadable_image_is_left_out_and_named(run, checkpoint, tmp_path):
+    write_images(tmp_path / 'images', 'a.png', 'c.png')
+    (tmp_path / 'images' / 'b.png').write_text('no image')
+    with pytest.raises(SystemExit, match='left out 1 images: .*b.png: cannot be read as an image'):
+        run(checkpoint, tmp_path / 'images')
+    assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 2
+
+
+def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
+    video = write_video(tmp_path / 'v.avi', 3)
+    write = detect.VideoFile.write
+
+    def interrupted(self, pixels):
+        if self._writer is not None:
+            raise KeyboardInterrupt
+        write(self, pixels)
+
+    monkeypatch.setattr(detect.VideoFile, 'write', interrupted)
+    run(checkpoint, video)
+    assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 1
+    assert cv2.VideoCapture('detections/v.mp4').read()[0]
+
+
+# Arguments for a folder with what is made below, and what the one line says.
+WRONG = {
+    'missing image': (['good.pth', 'no.jpg'], 'no.jpg: no such image, folder or video'),
+    'empty folder': (['good.pth', 'empty'], 'empty: no images in this folder'),
+    'glob': (['good.pth', '*.tif'], '*.tif: no image and no video fits'),
+    'text': (['good.pth', 'text.jpg'], 'text.jpg: cannot be read as an image'),
+    'empty image': (['good.pth', 'nothing.jpg'], 'nothing.jpg: cannot be read as an image'),
+    'empty video': (['good.pth', 'nothing.mp4'], 'nothing.mp4: no frame of this video can be read'),
+    'text as video': (['good.pth', 'text.mp4'], 'text.mp4: no frame of this video can be read'),
+    'no camera': (['good.pth', '99'], 'camera 99: no frame of this camera can be read'),
+    'missing model': (['no.pth', 'a.png'], 'no.pth: no such checkpoint file'),
+    'unknown name': (['sd_shapes', 'a.png'], 'the nearest names are ssd_shapes'),
+    'folder': (['empty', 'a.png'], 'empty: is a folder'),
+    'export': (['x.onnx', 'a.png'], 'x.onnx: exported models are not supported yet'),
+    'truncated': (['truncated.pth', 'a.png'], 'truncated.pth: cannot be read as a checkpoint'),
+    'text as model': (['text.jpg', 'a.png'], 'text.jpg: cannot be read as a checkpoint'),
+    'no config': (['bare.pth', 'a.png'], 'bare.pth: holds no config'),
+    'no classes': (['nameless.pth', 'a.png'], 'nameless.pth: does not name its classes'),
+    'weights missing': (['part.pth', 'a.png'], 'part.pth: does not belong to its own config: 1'),
+    'not finite': (['nan.pth', 'a.png'], 'nan.pth: '),
+    'no detector': (['classifier.pth', 'a.png'], 'which is no detector of boxes'),
+    'threshold': (['good.pth', 'a.png', '--score-thr', '30'], '--score-thr 30.0: must be from 0'),
+    'out-dir': (['good.pth', 'a.png', '--out-dir', 'text.jpg'], '--out-dir text.jpg: is a file'),
+    'own input': (['good.pth', 'b.jpg', '--out-dir', '.'], 'b.jpg: would be replaced'),
+    'no screen': (['good.pth', 'a.png', '--show'], '--show: there is no screen here'),
+}
+
+
+@pytest.fixture(scope='module')
+def wrong(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    folder = tmp_path_factory.mktemp('wrong')
+    write_images(folder, 'a.png', 'b.jpg')
+    (folder / 'empty').mkdir()
+    for name in ('text.jpg', 'text.mp4'):
+        (folder / name).write_text('text')
+    for name in ('nothing.jpg', 'nothing.mp4', 'x.onnx'):
+        (folder / name).touch()
+    whole = checkpoint.read_bytes()
+    (folder / 'good.pth').write_bytes(whole)
+    (folder / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
+    for name, change in {
+        'bare': lambda content: content.pop('meta'),
+        'nameless': lambda content: content['meta'].pop('dataset_meta'),
+        'part': lambda content: content['state_dict'].popitem(),
+        'nan': lambda content: content['state_dict']['bbox_head.cls_convs.0.0.bias'].fill_(
+            float('nan')
+        ),
+        'classifier': lambda content: content['meta'].update(
+            cfg=content['meta']['cfg'] + "\nmodel = dict(type='DetDataPreprocessor')\n"
+        ),
+    }.items():
+        content = torch.load(checkpoint, weights_only=True)
+        change(content)
+        torch.save(content, folder / f'{name}.pth')
+    return folder
+
+
+@pytest.mark.parametrize('case', WRONG)
+def test_wrong_input_gives_one_line(case, run, wrong, monkeypatch, capsys):
+    arguments, message = WRONG[case]
+    monkeypatch.chdir(wrong)
+    before = sorted(wrong.rglob('*'))
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    line = stop.value.code
+    assert isinstance(line, str) and '\n' not in line
+    assert line.startswith('error: ') and message in line
+    assert 'Traceback' not in capsys.readouterr().err
+    assert sorted(wrong.rglob('*')) == before
+
+
+def test_device(run, wrong, monkeypatch):
+    monkeypatch.chdir(wrong)
+    with pytest.raises(SystemExit, match="device 'tpu': cannot be used here"):
+        monkeypatch.setattr(
+            sys, 'argv', ['hoyer-det detect', 'good.pth', 'a.png', '--device', 'tpu']
+        )
+        detect.main()

@@ -1,0 +1,111 @@
+"""``load`` and ``predict``: the model's own test pipeline, from the checkpoint alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detector_file import CLASSES, CONFIG, save_detector, write_images, write_video
+from hoyer_det import load
+from hoyer_det.inference import Detections, Detector
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from torch import nn
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    path = tmp_path_factory.mktemp('run') / 'epoch_1.pth'
+    return save_detector(path), path
+
+
+@pytest.fixture(scope='module')
+def detector(trained: tuple[nn.Module, Path]) -> Detector:
+    return load(trained[1], 'cpu')
+
+
+def test_predict_is_the_models_own_test_pipeline(trained, detector, tmp_path):
+    model, _ = trained
+    paths = write_images(tmp_path, 'a.png', 'b.png')
+    pipeline = Compose(Config.fromfile(CONFIG).test_dataloader.dataset.pipeline)
+    for path, found in zip(paths, detector.predict(paths, score_thr=0.0), strict=True):
+        data = pipeline(dict(img_path=path, img_id=0, instances=[]))
+        with torch.no_grad():
+            (sample,) = model.test_step(pseudo_collate([data]))
+        expected = sample.pred_instances
+        assert len(found) == len(expected.scores) > 0
+        np.testing.assert_array_equal(found.boxes, expected.bboxes.numpy())
+        np.testing.assert_array_equal(found.scores, expected.scores.numpy())
+        np.testing.assert_array_equal(found.labels, expected.labels.numpy())
+        assert found.names == [CLASSES[label] for label in expected.labels]
+        assert found.size == (80, 96) and found.source == path and found.frame is None
+
+
+def test_arrays_files_folders_and_videos_are_the_same_images(detector, tmp_path):
+    path, _ = write_images(tmp_path / 'images', 'a.png', 'b.png')
+    all_found = detector.predict([cv2.imread(path), path, tmp_path / 'images'], score_thr=0.0)
+    assert [Path(found.source).name for found in all_found] == ['array', 'a.png', 'a.png', 'b.png']
+    for found in all_found[1:3]:
+        np.testing.assert_array_equal(found.boxes, all_found[0].boxes)
+    frames = detector.predict(write_video(tmp_path / 'v.avi', 3), score_thr=0.0)
+    assert [found.frame for found in frames] == [0, 1, 2]
+
+
+def test_threshold(detector, tmp_path):
+    (path,) = write_images(tmp_path, 'a.png')
+    (everything,) = detector.predict(path, score_thr=0.0)
+    level = float(np.median(everything.scores))
+    (kept,) = detector.predict(path, score_thr=level)
+    assert len(kept) == (everything.scores >= level).sum() < len(everything)
+
+
+def test_draw_enlarges_small_images_and_keeps_large_ones(detector):
+    found = Detections(
+        boxes=np.float32([[10, 10, 60, 50]]),
+        scores=np.float32([0.9]),
+        labels=np.array([0]),
+        classes=CLASSES,
+        size=(80, 96),
+        source='array',
+    )
+    for shape, drawn in (((80, 96, 3), (333, 400, 3)), ((500, 450, 3), (500, 450, 3))):
+        image = np.zeros(shape, np.uint8)
+        picture = detector.draw(image, found)
+        assert picture.shape == drawn and picture.any() and not image.any()
+
+
+def test_detections_that_do_not_fit():
+    array = np.zeros(1, np.float32)
+    with pytest.raises(ValueError, match='boxes of shape'):
+        Detections(np.zeros((2, 4)), array, array.astype(int), CLASSES, (1, 1), 'x')
+    with pytest.raises(ValueError, match='labels up to 6, 6 classes'):
+        Detections(np.zeros((1, 4)), array, np.array([6]), CLASSES, (1, 1), 'x')
+
+
+def test_neither_makes_nor_needs_the_training_data(trained, tmp_path, monkeypatch):
+    """Also MMDetection's own inferencer, which builds the data set for its palette."""
+    monkeypatch.chdir(tmp_path)
+    load(trained[1], 'cpu')
+    DetInferencer(weights=str(trained[1]), device='cpu', show_progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrappers_around_the_data_set(trained, tmp_path):
+    content = torch.load(trained[1], weights_only=True)
+    content['meta']['cfg'] += (
+        "\ntest_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='X', "
+        "pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(128, 128), "
+        "keep_ratio=False), dict(type='PackDetInputs')])))\n"
+    )
+    torch.save(content, tmp_path / 'x.pth')
+    assert len(load(tmp_path / 'x.pth', 'cpu').predict(np.zeros((64, 64, 3), np.uint8))) == 1
+
+
+def test_import_of_the_package_imports_nothing_of_it():
+    code = 'import hoyer_det, sys; print({"hoyer_det.inference", "mmdet.apis"} & set(sys.modules))'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == 'set()'
