@@ -16,6 +16,7 @@ COMMANDS = {
     'zoo': ('zoo', 'list the trained models that come with the package'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
     'configs': ('configs', 'list the configs that come with the package'),
+    'experiments': ('experiments', 'a named set of trainings, with table and plot'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),
     'check-data': ('check_data', 'look for faults in annotations and images'),
     'download-data': (

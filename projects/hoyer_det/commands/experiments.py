@@ -1,0 +1,36 @@
+"""``hoyer-det experiments NAME``: a named set of trainings, with table, plot and commands."""
+
+import argparse
+from pathlib import Path
+
+from ..experiments.report import write_report
+from ..experiments.running import run_all
+from ..experiments.sets import SETS
+from .errors import one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        description='Do the trainings of a set that have no result yet, then write table.md, plot.png '
+        'and commands.sh. What was interrupted is resumed.'
+    )
+    parser.add_argument('name', choices=SETS, help='which set')
+    parser.add_argument('--data-root', help="folder of the data set (the set's own)")
+    parser.add_argument('--seeds', type=int, default=1, help='how many seeds, from 0 on (1)')
+    parser.add_argument('--out', help='folder of the results (work_dirs/experiments/<name>)')
+    parser.add_argument('--report', action='store_true', help='train nothing, write the report')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and report."""
+    args = parse_args()
+    experiments = SETS[args.name]
+    out = Path(args.out or Path('work_dirs/experiments') / args.name)
+    with one_line_errors(RuntimeError, ValueError, OSError):
+        if args.seeds < 1:
+            raise ValueError(f'--seeds {args.seeds}: must be at least 1')
+        if not args.report:
+            run_all(experiments, out, args.data_root or experiments.data_root, args.seeds)
+        print(write_report(experiments, out, args.seeds), end='')

@@ -1,0 +1,79 @@
+"""Table, plot and commands of a set of runs."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+from .running import RESULT, work_dir
+from .sets import ExperimentSet, Run
+
+
+def write_report(experiments: ExperimentSet, out: Path, seeds: int) -> str:
+    """Write ``table.md``, ``plot.png`` and ``commands.sh`` of what is done.
+
+    Args:
+        experiments: The set.
+        out: Folder of the work folders.
+        seeds: Number of seeds.
+
+    Returns:
+        The table. A run without a result says so.
+    """
+    results = {run.name: _results(out, run, seeds) for run in experiments.runs}
+    table = _table(experiments, results)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'table.md').write_text(table)
+    lines = [result['command'] for found in results.values() for result in found]
+    (out / 'commands.sh').write_text(''.join(f'{line}\n' for line in lines))
+    if lines:
+        _plot(experiments, results, out / 'plot.png')
+    return table
+
+
+def _results(out: Path, run: Run, seeds: int) -> list[dict[str, Any]]:
+    files = [work_dir(out, run, seed) / RESULT for seed in range(seeds)]
+    return [json.loads(file.read_text()) for file in files if file.is_file()]
+
+
+def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]]) -> str:
+    first = _finals(results[experiments.runs[0].name])
+    rows = [
+        f'{experiments.title}, {experiments.metric}, {os.cpu_count()} cores ({platform.machine()}), '
+        f'{datetime.date.today()}',
+        '',
+        f'| run | {experiments.metric} | seeds | of {experiments.runs[0].name} | hours |',
+        '|---|---|---|---|---|',
+    ]
+    for name, found in results.items():
+        finals = _finals(found)
+        if not finals:
+            rows.append(f'| {name} | not run | | | |')
+            continue
+        spread = f' ± {statistics.stdev(finals):.3f}' if len(finals) > 1 else ''
+        mean = statistics.mean(finals)
+        part = f'{mean / statistics.mean(first):.2f}' if first and statistics.mean(first) else ''
+        hours = sum(result['seconds'] for result in found) / len(found) / 3600
+        rows.append(f'| {name} | {mean:.3f}{spread} | {len(finals)} | {part} | {hours:.2f} |')
+    return '\n'.join(rows) + '\n'
+
+
+def _finals(results: list[dict[str, Any]]) -> list[float]:
+    return [result['curve'][-1][1] for result in results]
+
+
+def _plot(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]], file: Path) -> None:
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.subplots()
+    for index, (name, found) in enumerate(results.items()):
+        for number, result in enumerate(found):
+            label = name if number == 0 else None
+            axes.plot(*zip(*result['curve'], strict=True), f'C{index}.-', label=label)
+    axes.set(xlabel='epoch', ylabel=experiments.metric, title=experiments.title)
+    axes.legend()
+    figure.savefig(file)

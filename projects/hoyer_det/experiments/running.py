@@ -1,0 +1,91 @@
+"""Does the trainings of a set one after another; skips what is done, resumes what is not."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .sets import ExperimentSet, Run
+
+RESULT = 'result.json'
+
+
+def work_dir(out: Path, run: Run, seed: int) -> Path:
+    """Return the work folder of a run."""
+    return out / f'{run.name}_seed{seed}'
+
+
+def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -> None:
+    """Do every run of a set that has no result yet.
+
+    Args:
+        experiments: The set.
+        out: Folder of the work folders.
+        data_root: Folder of the data set.
+        seeds: Number of seeds, from 0 on.
+
+    Raises:
+        RuntimeError: If a training fails.
+    """
+    for seed in range(seeds):
+        for run in experiments.runs:
+            folder = work_dir(out, run, seed)
+            if (folder / RESULT).is_file():
+                print(f'{folder}: done')
+                continue
+            line = command(run, folder, seed, data_root)
+            print(shlex.join(line), flush=True)
+            start = time.time()
+            code = subprocess.run([sys.executable, '-m', 'hoyer_det_cli', *line[1:]]).returncode
+            if code:
+                raise RuntimeError(f'{folder}: the training ended with exit code {code}')
+            _write_result(folder, experiments.metric, line, time.time() - start)
+
+
+def command(run: Run, folder: Path, seed: int, data_root: str) -> list[str]:
+    """Return the command line of a run in its work folder."""
+    options = {'data_root': data_root, 'randomness.seed': seed, **run.options}
+    return [
+        'hoyer-det',
+        'train',
+        os.path.relpath(_configs() / run.config),
+        *run.flags,
+        '--work-dir',
+        str(folder),
+        '--resume',
+        '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()),
+    ]
+
+
+def _configs() -> Path:
+    """Return the folder of the shipped configs, in the repository or in an installed package."""
+    package = Path(__file__).parents[1]
+    return next(
+        (p for p in (package.parents[1] / 'configs', package / '.mim/configs') if p.is_dir()),
+        Path('configs'),
+    )
+
+
+def _write_result(folder: Path, metric: str, line: list[str], seconds: float) -> None:
+    curve = read_curve(folder, metric)
+    if not curve:
+        raise RuntimeError(f'{folder}: no validation wrote {metric}')
+    result = dict(command=shlex.join(line), seconds=round(seconds), curve=curve)
+    whole = folder / f'{RESULT}.part'
+    whole.write_text(json.dumps(result))
+    whole.replace(folder / RESULT)
+
+
+def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
+    """Return the pairs (epoch, figure) that the validations of a run logged, resumed ones too."""
+    found: dict[int, float] = {}
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for text in file.read_text().splitlines():
+            scalars = json.loads(text)
+            if metric in scalars:
+                found[int(scalars['step'])] = float(scalars[metric])
+    return sorted(found.items())

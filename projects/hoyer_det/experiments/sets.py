@@ -1,0 +1,67 @@
+"""Named sets of runs, as data."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, done once for each seed.
+
+    Attributes:
+        name: Name of its row and of its work folder.
+        config: Config file in the folder of the shipped configs.
+        options: Settings that differ from the config, as ``--cfg-options`` takes them.
+        flags: Further flags of ``hoyer-det train``, such as ``--twin relu``.
+    """
+
+    name: str
+    config: str
+    options: dict[str, object] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExperimentSet:
+    """Runs that are compared.
+
+    Attributes:
+        title: What the table is called.
+        runs: The runs in their order. The first is the one to whose figure all are set in relation.
+        data_root: Folder of the data set, where the user names none.
+        metric: Key of the figure among the scalars of a validation.
+    """
+
+    title: str
+    runs: tuple[Run, ...]
+    data_root: str
+    metric: str = 'pascal_voc/mAP'
+
+
+def _epochs(number: int) -> dict[str, object]:
+    """Options of a training of so many epochs, evaluated at its end."""
+    return {
+        'train_cfg.max_epochs': number,
+        'train_cfg.val_interval': number,
+        'param_scheduler.1.end': number,
+        'param_scheduler.1.T_max': number,
+    }
+
+
+def _three_ways(title: str, epochs: int) -> ExperimentSet:
+    """SSD by three ways that see the training images equally often, the passes of a twin counted."""
+    config, options = 'hoyer_ssd_vocformat.py', _epochs(epochs)
+    return ExperimentSet(
+        title,
+        (
+            Run('relu', config, options, ('--twin', 'relu')),
+            Run('random', config, options),
+            Run('from_twin', config, options, ('--from-twin',)),
+        ),
+        'data/voc_sample',
+    )
+
+
+SETS = {
+    'probe': _three_ways('Probe: SSD at 160 px in 4 epochs', 4),
+    'voc_sample': _three_ways('SSD at 160 px in 20 epochs', 20),
+}

@@ -1,0 +1,73 @@
+"""hoyer-det experiments: a set of tiny runs from data to table; what is done is not done again."""
+
+import json
+import sys
+
+import pytest
+from hoyer_det.commands import experiments as command
+from hoyer_det.experiments.report import write_report
+from hoyer_det.experiments.running import read_curve, run_all, work_dir
+from hoyer_det.experiments.sets import SETS, ExperimentSet, Run
+
+_TINY = {
+    'train_cfg.max_epochs': 2,
+    'train_cfg.val_interval': 2,
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+}
+_SSD = 'hoyer_ssd_vocformat.py'
+
+
+def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):
+    runs = (
+        Run('relu', _SSD, _TINY, ('--twin', 'relu')),
+        Run('from_twin', _SSD, _TINY, ('--from-twin',)),
+        Run('later', _SSD, _TINY),
+    )
+    tiny, out = ExperimentSet('Tiny', runs[:2], 'data/none'), tmp_path / 'out'
+    run_all(tiny, out, str(voc_folder), seeds=1)
+    results = [json.loads((work_dir(out, run, 0) / 'result.json').read_text()) for run in runs[:2]]
+    # The figure of a run by way of its twin is that of its last stage.
+    assert [[epoch for epoch, _ in result['curve']] for result in results] == [[2], [1]]
+    # Done is done: nothing is trained a second time.
+    monkeypatch.setattr('subprocess.run', lambda *args, **kwargs: pytest.fail('trained again'))
+    run_all(tiny, out, str(voc_folder), seeds=1)
+    table = write_report(ExperimentSet('Tiny', runs, 'data/none'), out, seeds=1)
+    assert '| later | not run |' in table and '| from_twin | 0.' in table
+    assert (out / 'plot.png').is_file()
+    assert (out / 'commands.sh').read_text().count('hoyer-det train') == 2
+
+
+def test_table_gives_mean_spread_and_share(tmp_path):
+    runs = (Run('first', _SSD), Run('second', _SSD))
+    for run, figures in zip(runs, ((0.2, 0.4), (0.1, 0.2)), strict=True):
+        for seed, figure in enumerate(figures):
+            folder = work_dir(tmp_path, run, seed)
+            folder.mkdir()
+            result = dict(command='hoyer-det train', seconds=3600, curve=[(1, 0.0), (2, figure)])
+            (folder / 'result.json').write_text(json.dumps(result))
+    table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
+    assert '| first | 0.300 ± 0.141 | 2 | 1.00 | 1.00 |' in table
+    assert '| second | 0.150 ± 0.071 | 2 | 0.50 | 1.00 |' in table
+
+
+def test_curve_of_a_resumed_run_is_whole(tmp_path):
+    for name, lines in (('1', [(1, 0.1), (2, 0.2)]), ('2', [(2, 0.3), (3, 0.4)])):
+        file = tmp_path / name / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text(''.join(f'{{"step": {s}, "mAP": {v}}}\n{{"loss": 1}}\n' for s, v in lines))
+    assert read_curve(tmp_path, 'mAP') == [(1, 0.1), (2, 0.3), (3, 0.4)]
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_runs_of_a_set_have_the_same_epochs(name):
+    assert len({run.options['train_cfg.max_epochs'] for run in SETS[name].runs}) == 1
+
+
+def test_wrong_number_of_seeds_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['hoyer-det experiments', 'probe', '--seeds', '0'])
+    with pytest.raises(SystemExit, match='--seeds 0: must be at least 1'):
+        command.main()
