@@ -24,7 +24,7 @@ _SSD = 'hoyer_ssd_vocformat.py'
 def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):
     runs = (
         Run('relu', _SSD, _TINY, ('--twin', 'relu')),
-        Run('from_twin', _SSD, _TINY, ('--from-twin',)),
+        Run('from_twin', _SSD, _TINY, ('--from-twin', '--twin-share', '0.5')),
         Run('later', _SSD, _TINY),
     )
     tiny, out = ExperimentSet('Tiny', runs[:2], 'data/none'), tmp_path / 'out'
