@@ -1,6 +1,7 @@
 """Twins: what they change in any config, what a dumped one needs, and checkpoints of another twin."""
 
 import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 SSD = CONFIGS / 'hoyer_ssd_voc.py'
+
+
+@functools.cache
+def ssd(kind: str | None) -> tuple[Config, str]:
+    """The SSD config or a twin of it, and what a checkpoint says of it."""
+    cfg = load_config(SSD, twin=kind)
+    return cfg, cfg.pretty_text
 
 
 def build(cfg: Config) -> nn.Module:
@@ -120,9 +128,9 @@ def test_no_such_twin(model, kind, message):
 @pytest.mark.parametrize('used', [None, *TWINS])
 def test_checkpoint_of_another_twin(trained, used, tmp_path):
     file = tmp_path / 'net.pth'
-    text = load_config(SSD, twin=trained).pretty_text
+    text = ssd(trained)[1]
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
-    cfg = load_config(SSD, twin=used)
+    cfg, _ = ssd(used)
     if trained == used:
         check_twin(cfg, str(file))
         return
@@ -133,9 +141,9 @@ def test_checkpoint_of_another_twin(trained, used, tmp_path):
 
 def test_checkpoint_of_before_the_flag(tmp_path):
     file = tmp_path / 'net.pth'
-    cfg = load_config(SSD, twin='onebit')
-    text = cfg.pretty_text.replace("twin = 'onebit'\n", '')
+    cfg, text = ssd('onebit')
+    text = text.replace("twin = 'onebit'\n", '')
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
     check_twin(cfg, str(file))
     with pytest.raises(ValueError, match='of the onebit twin, not of the level twin'):
-        check_twin(load_config(SSD, twin='level'), str(file))
+        check_twin(ssd('level')[0], str(file))

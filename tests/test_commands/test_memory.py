@@ -7,15 +7,17 @@ import sys
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
-# Page faults of 20 tensors of 40 MB, one after the other.
+FILE = str(REPOSITORY / 'projects' / 'hoyer_det' / 'commands' / 'memory.py')
+# Page faults of 20 tensors of 40 MB, one after the other, after ten to begin with.
 SCRIPT = """
-import resource, torch
-from hoyer_det.commands.memory import keep_freed_memory
+import resource, runpy, torch
+keep_freed_memory = runpy.run_path({file!r})['keep_freed_memory']  # without the whole package
 if {keep}:
     keep_freed_memory()
-for number in range(22):
-    if number == 2:
+for number in range(30):
+    if number == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -25,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def page_faults(keep: bool, **environment: str) -> int:
     variables = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')} | environment
     run = subprocess.run(
-        [sys.executable, '-c', SCRIPT.format(keep=keep)],
+        [sys.executable, '-c', SCRIPT.format(keep=keep, file=FILE)],
         env=variables,
         capture_output=True,
         text=True,
