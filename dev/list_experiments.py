@@ -76,7 +76,8 @@ def row(path: Path) -> str:
     cfg = Config.fromfile(path)
     size = image_size(cfg)
     model = build(cfg, size)
-    with torch.no_grad(), OperationCounter(model) as counter, counter.image():
+    counter = OperationCounter(model)
+    with torch.no_grad(), counter.image():
         model.predict(torch.randn(1, 3, *size), _samples(1, size), rescale=False)
     if counter.not_counted:
         raise RuntimeError(f'{path}: not counted: {counter.not_counted}')

@@ -1,0 +1,34 @@
+"""The table of the experiments against PyTorch's own counter."""
+
+import importlib.util
+
+import pytest
+import torch
+from conftest import CONFIGS, REPOSITORY
+from mmengine.config import Config
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def test_row_of_a_config():
+    file = REPOSITORY / 'dev' / 'list_experiments.py'
+    spec = importlib.util.spec_from_file_location('list_experiments', file)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    path = CONFIGS / 'hoyer_ssd_shapes.py'
+    cells = [cell.strip() for cell in tool.row(path).strip('|').split('|')]
+    cfg = Config.fromfile(path)
+    model = tool.build(cfg, (128, 128))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 128, 128), mode='tensor')
+    assert cells[:4] == [
+        '`hoyer_ssd_shapes.py`',
+        'SingleStageDetector',
+        'HoyerVGG-11 x 0.25',
+        '128x128',
+    ]
+    assert float(cells[4].removesuffix(' M')) * 1e6 == pytest.approx(
+        sum(parameter.numel() for parameter in model.parameters()), rel=0.05
+    )
+    assert float(cells[5].removesuffix(' G')) * 2e9 == pytest.approx(
+        counter.get_total_flops(), rel=0.01
+    )
