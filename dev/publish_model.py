@@ -1,8 +1,9 @@
 """Put a trained model into the package: ``python dev/publish_model.py CHECKPOINT NAME CONFIG ...``.
 
-The weights are kept in fp16, without the state of the training, and evaluated before and after by
-``tools/test.py``. Written are ``NAME.pth`` and the model's row in ``projects/hoyer_det/weights/models`` and
-the table of docs/zoo.md. ``--page`` writes the table alone.
+The weights are kept in fp16, with fewer significant bits where the file would be too large, without the
+state of the training, and evaluated before and after by ``tools/test.py``. Written are ``NAME.pth`` and the
+model's row in ``projects/hoyer_det/weights/models``, and the table of docs/zoo.md. ``--page`` writes the
+table alone.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 from hoyer_det.commands.errors import one_line_errors
 from hoyer_det.config import move_data
 from hoyer_det.engine.checkpoint import check_fit, read_finite
+from hoyer_det.engine.finite_hook import first_nonfinite
 from hoyer_det.engine.neuron_settings import neuron_settings
 from hoyer_det.inference.detections import write_json
 from hoyer_det.weights.reading import Checkpoint
@@ -35,6 +38,7 @@ from torch import Tensor, nn
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / 'docs' / 'zoo.md'
 LIMIT = 3_000_000  # bytes of a file
+BITS = (11, 10, 9, 8)  # significant ones of a weight, as many as fit; fp16 has 11
 _MARK = '<!-- models: python dev/publish_model.py --page -->\n'
 # Of the training: the machine's folders, and what a run goes on from.
 _DROPPED = ('work_dir', 'load_from', 'resume', 'launcher')
@@ -91,19 +95,41 @@ def portable_config(cfg: Config, path: str) -> str:
     return text
 
 
-def to_half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_half(weights: dict[str, Tensor], bits: int = 11) -> dict[str, Tensor]:
     """Return weights with kernels and matrices in fp16.
 
     What has one dimension stays: norms and firing levels decide where a neuron fires, and are small.
+
+    Args:
+        weights: Tensors by name.
+        bits: Significant bits to round to; fp16 has 11.
     """
+
+    def half(tensor: Tensor) -> Tensor:
+        mantissa, exponent = torch.frexp(tensor.float())
+        return torch.ldexp(torch.round(mantissa * 2**bits) / 2**bits, exponent).half()
+
     return {
-        name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor.clone()
+        name: half(tensor) if tensor.is_floating_point() and tensor.ndim > 1 else tensor.clone()
         for name, tensor in weights.items()
     }
 
 
-def published(checkpoint: Checkpoint, path: str) -> tuple[bytes, int]:
-    """Return the file to publish, and its number of trained weights.
+def packed(content: dict[str, Any]) -> bytes:
+    """Return what ``torch.save`` would write, deflated; ``torch.load`` reads it like any other."""
+    plain, small = io.BytesIO(), io.BytesIO()  # a file would keep its name within
+    torch.save(content, plain)
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(small, 'w', zipfile.ZIP_DEFLATED, compresslevel=9) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(zipfile.ZipInfo(name), source.read(name), zipfile.ZIP_DEFLATED)
+    return small.getvalue()
+
+
+def published(checkpoint: Checkpoint, path: str) -> tuple[bytes, int, int]:
+    """Return the file to publish, its number of trained weights, and their significant bits.
 
     Raises:
         ValueError: If a weight is too large for fp16, the file is too large, or see
@@ -111,22 +137,22 @@ def published(checkpoint: Checkpoint, path: str) -> tuple[bytes, int]:
     """
     cfg = stored_config(checkpoint.meta, path)
     model = build(cfg, checkpoint, path)
-    weights = to_half(checkpoint.weights)
-    wrong = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if wrong:
-        raise ValueError(f'{path}: {wrong[0]} is too large for fp16')
     meta = dict(
         cfg=portable_config(cfg, path),
         dataset_meta=checkpoint.meta['dataset_meta'],
         neurons=checkpoint.meta.get('neurons') or neuron_settings(model),
         epoch=checkpoint.meta.get('epoch'),
     )
-    buffer = io.BytesIO()  # a file would keep its name within
-    torch.save(dict(state_dict=weights, meta=meta), buffer)
-    content = buffer.getvalue()
-    if len(content) > LIMIT:
-        raise ValueError(f'{path}: {len(content)} bytes in fp16, {LIMIT} are allowed')
-    return content, sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    for bits in BITS:
+        weights = to_half(checkpoint.weights, bits)
+        wrong = first_nonfinite(weights)
+        if wrong:
+            raise ValueError(f'{path}: {wrong} is too large for fp16')
+        content = packed(dict(state_dict=weights, meta=meta))
+        if len(content) <= LIMIT:
+            return content, parameters, bits
+    raise ValueError(f'{path}: {len(content)} bytes with {bits} bits, {LIMIT} are allowed')
 
 
 def evaluate(config: str, checkpoint: str, options: list[str]) -> tuple[float, float]:
@@ -145,7 +171,7 @@ def evaluate(config: str, checkpoint: str, options: list[str]) -> tuple[float, f
 def publish(args: argparse.Namespace) -> None:
     """Write the file and its row."""
     checkpoint = read_finite(args.checkpoint)
-    content, parameters = published(checkpoint, args.checkpoint)
+    content, parameters, bits = published(checkpoint, args.checkpoint)
     ap50_trained, ap_trained = evaluate(args.config, args.checkpoint, args.cfg_options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f'{args.name}.pth')
@@ -159,6 +185,7 @@ def publish(args: argparse.Namespace) -> None:
         command=args.command or f'hoyer-det train {args.config}',
         classes=list(checkpoint.meta['dataset_meta']['classes']),
         parameters=parameters,
+        significant_bits=bits,
         ap50=ap50,
         ap=ap,
         ap50_trained=ap50_trained,
@@ -187,7 +214,7 @@ def page_rows() -> str:
         lines.append(
             f'| `{model.name}` | {model.description}: {", ".join(model.classes)} | {model.data} '
             f'| {model.ap50:.1f} ({model.ap50_trained:.1f}) | {model.ap:.1f} ({model.ap_trained:.1f}) '
-            f'| {model.parameters / 1e6:.2f} M | {model.bytes / 1e6:.2f} MB '
+            f'| {model.parameters / 1e6:.2f} M, {model.significant_bits} bits | {model.bytes / 1e6:.2f} MB '
             f'| `{model.config}`, {model.date} |'
         )
     lines += ['', 'Trained by:', '', '```bash']

@@ -12,6 +12,7 @@ from detector_file import CLASSES, CONFIG, save_detector, write_images, write_vi
 from hoyer_det import load
 from hoyer_det.inference import Detections, Detector
 from mmdet.apis import DetInferencer
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
@@ -92,6 +93,20 @@ def test_neither_makes_nor_needs_the_training_data(trained, tmp_path, monkeypatc
     load(trained[1], 'cpu')
     DetInferencer(weights=str(trained[1]), device='cpu', show_progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('kind', ['VOCFormatDataset', 'CocoFormatDataset', 'ShapesDataset'])
+def test_a_lazy_data_set_needs_no_folder(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = dict(type=kind, data_root='gone/', ann_file='a.txt', lazy_init=True, pipeline=[])
+    if kind != 'ShapesDataset':
+        cfg.update(metainfo=dict(classes=('a', 'b')), data_prefix=dict(sub_data_root='', img='x/'))
+    dataset = DATASETS.build(cfg)
+    assert dataset.metainfo['classes'] == (CLASSES if kind == 'ShapesDataset' else ('a', 'b'))
+    assert not list(tmp_path.iterdir())
+    if kind != 'ShapesDataset':
+        with pytest.raises(FileNotFoundError, match='a.txt'):
+            dataset.full_init()
 
 
 def test_wrappers_around_the_data_set(trained, tmp_path):

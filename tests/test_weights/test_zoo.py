@@ -109,6 +109,25 @@ def test_publish(publish, empty_zoo, tmp_path, monkeypatch):
         load('tiny')
 
 
+def test_fewer_bits_where_the_file_would_be_too_large(publish, tmp_path, monkeypatch):
+    source = str(tmp_path / 'epoch_1.pth')
+    save_detector(Path(source))
+    checkpoint = publish.read_finite(source)
+    whole, parameters, bits = publish.published(checkpoint, source)
+    assert bits == 11 and parameters > 0
+    monkeypatch.setattr(publish, 'LIMIT', len(whole) - 1)
+    smaller, _, bits = publish.published(checkpoint, source)
+    assert bits == 10 and len(smaller) < len(whole)
+    (tmp_path / 'small.pth').write_bytes(smaller)
+    for name, tensor in torch.load(tmp_path / 'small.pth', weights_only=True)['state_dict'].items():
+        if tensor.dtype == torch.float16:
+            error = (tensor.float() - checkpoint.weights[name]).abs()
+            assert (error <= checkpoint.weights[name].abs() * 2**-10 + 1e-7).all()
+    monkeypatch.setattr(publish, 'LIMIT', 1000)
+    with pytest.raises(ValueError, match='bytes with 8 bits, 1000 are allowed'):
+        publish.published(checkpoint, source)
+
+
 def test_publish_refuses_paths_of_the_machine(publish, empty_zoo, tmp_path, monkeypatch, capsys):
     source = tmp_path / 'epoch_1.pth'
     save_detector(source, {'train_dataloader.dataset.ann_file': '/home/me/list.txt'})

@@ -14,7 +14,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .faults import box_fault, describe_left_out, name_fault, require_folder, shorten
+from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
 from .image_size import check_sizes
 
 _FIELDS = {
@@ -210,7 +210,8 @@ class CocoFormatDataset(CocoDataset):
     METAINFO: dict[str, Any] = {}  # neither COCO's classes nor its colours
 
     def __init__(self, **kwargs: Any) -> None:
-        self.complete(kwargs)
+        if not (kwargs.get('lazy_init') and names_all(kwargs)):  # for its metainfo alone
+            self.complete(kwargs)
         super().__init__(**kwargs)
         check_sizes(self.pipeline)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 LONGEST_NAME = 200  # characters of a class name; longer is no name
 
@@ -23,6 +24,12 @@ def require_folder(data_root: str | None, layout: str) -> Path:
             '`--cfg-options data_root=FOLDER`'
         )
     return Path(data_root)
+
+
+def names_all(dataset: dict[str, Any]) -> bool:
+    """Tell whether the arguments of a data set leave nothing to be found in its folder."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    return bool(classes and dataset.get('ann_file') and dataset.get('data_prefix'))
 
 
 def box_fault(box: Sequence[float], width: float, height: float) -> str | None:

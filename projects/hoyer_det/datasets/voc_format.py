@@ -12,7 +12,7 @@ from mmdet.datasets import XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .faults import box_fault, describe_left_out, name_fault, require_folder, shorten
+from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
 from .image_size import check_sizes
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
@@ -130,7 +130,8 @@ class VOCFormatDataset(XMLDataset):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        self.complete(kwargs)
+        if not (kwargs.get('lazy_init') and names_all(kwargs)):  # for its metainfo alone
+            self.complete(kwargs)
         super().__init__(**kwargs)
         check_sizes(self.pipeline)
 

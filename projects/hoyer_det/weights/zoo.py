@@ -22,6 +22,7 @@ class ZooModel:
         command: Command of the training.
         classes: Names in the order of the labels.
         parameters: Number of trained weights.
+        significant_bits: Of each weight of a convolution; fp16 has 11.
         ap50: AP at IoU 0.5 on the held-out images in per cent, of the published file.
         ap: AP at IoU 0.5 to 0.95 on the held-out images in per cent, of the published file.
         ap50_trained: ``ap50`` of the checkpoint that the file was made from, in fp32.
@@ -38,6 +39,7 @@ class ZooModel:
     command: str
     classes: list[str]
     parameters: int
+    significant_bits: int
     ap50: float
     ap: float
     ap50_trained: float
