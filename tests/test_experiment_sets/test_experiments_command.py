@@ -18,7 +18,7 @@ _TINY = {
     'val_dataloader.num_workers': 0,
     'val_dataloader.persistent_workers': False,
 }
-_SSD = 'hoyer_ssd_vocformat.py'
+_SSD = 'hoyer_ssd_vocformat'
 
 
 def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):

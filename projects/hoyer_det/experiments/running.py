@@ -1,7 +1,6 @@
 """Does the trainings of a set one after another; skips what is done, resumes what is not."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def command(run: Run, folder: Path, seed: int, data_root: str) -> list[str]:
     return [
         'hoyer-det',
         'train',
-        os.path.relpath(_configs() / run.config),
+        run.config,
         *run.flags,
         '--work-dir',
         str(folder),
@@ -59,15 +58,6 @@ def command(run: Run, folder: Path, seed: int, data_root: str) -> list[str]:
         '--cfg-options',
         *(f'{key}={value}' for key, value in options.items()),
     ]
-
-
-def _configs() -> Path:
-    """Return the folder of the shipped configs, in the repository or in an installed package."""
-    package = Path(__file__).parents[1]
-    return next(
-        (p for p in (package.parents[1] / 'configs', package / '.mim/configs') if p.is_dir()),
-        Path('configs'),
-    )
 
 
 def _write_result(folder: Path, metric: str, line: list[str], seconds: float) -> None:

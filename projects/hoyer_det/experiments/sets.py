@@ -9,7 +9,7 @@ class Run:
 
     Attributes:
         name: Name of its row and of its work folder.
-        config: Config file in the folder of the shipped configs.
+        config: Config file, or the name of a shipped one.
         options: Settings that differ from the config, as ``--cfg-options`` takes them.
         flags: Further flags of ``hoyer-det train``, such as ``--twin relu``.
     """
@@ -49,7 +49,7 @@ def _epochs(number: int) -> dict[str, object]:
 
 def _three_ways(title: str, epochs: int) -> ExperimentSet:
     """SSD by three ways that see the training images equally often, the passes of a twin counted."""
-    config, options = 'hoyer_ssd_vocformat.py', _epochs(epochs)
+    config, options = 'hoyer_ssd_vocformat', _epochs(epochs)
     return ExperimentSet(
         title,
         (
