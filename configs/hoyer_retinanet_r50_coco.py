@@ -5,4 +5,9 @@ _base_ = [
     '_base_/schedules/sgd_1x.py',
     '_base_/default_runtime.py',
 ]
+# From ResNet-50 trained on ImageNet with ReLU; from random weights: model.detector.backbone.init_cfg=None
+model = dict(
+    detector=dict(backbone=dict(init_cfg=dict(type='FromANN', checkpoint='torchvision://resnet50')))
+)
 optim_wrapper = dict(optimizer=dict(lr=0.01))
+custom_hooks = _base_.custom_hooks + [dict(type='CalibrateFromANNHook', only_from_ann=True)]

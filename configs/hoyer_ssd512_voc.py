@@ -5,6 +5,9 @@ _base_ = [
     '_base_/schedules/adamw_24e.py',
     '_base_/default_runtime.py',
 ]
+# From VGG16 trained on ImageNet with ReLU; from random weights: model.backbone.init_cfg=None
 model = dict(
-    bbox_head=dict(num_classes=20, anchor_generator=dict(basesize_ratio_range=(0.15, 0.9)))
+    backbone=dict(init_cfg=dict(type='FromANN', checkpoint='torchvision://vgg16_bn')),
+    bbox_head=dict(num_classes=20, anchor_generator=dict(basesize_ratio_range=(0.15, 0.9))),
 )
+custom_hooks = _base_.custom_hooks + [dict(type='CalibrateFromANNHook', only_from_ann=True)]

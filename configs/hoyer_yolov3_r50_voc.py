@@ -8,6 +8,7 @@ model = dict(
         out_indices=(1, 2, 3),
         act_cfg=dict(type='HoyerSpike'),
         bias_spread=1.0,
+        init_cfg=dict(type='FromANN', checkpoint='torchvision://resnet50'),
     ),
     neck=dict(in_channels=[2048, 1024, 512]),
 )

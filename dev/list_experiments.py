@@ -53,6 +53,7 @@ def build(cfg: Config, size: tuple[int, int]) -> nn.Module:
     """Build the detector and show it one batch, so that norms and neurons have their averages."""
     init_default_scope('mmdet')
     torch.manual_seed(0)
+    cfg.model.get('detector', cfg.model).backbone.pop('init_cfg', None)  # no download
     model = MODELS.build(cfg.model)
     model.init_weights()
     for module in model.modules():

@@ -23,6 +23,7 @@ def narrow_model(cfg: Config) -> tuple[nn.Module, int]:
     init_default_scope('mmdet')
     detector = cfg.model.get('detector', cfg.model)
     backbone = detector.backbone
+    backbone.pop('init_cfg', None)  # its weights are of the full width
     shrink = 1.0
     if backbone.type == 'HoyerVGG':
         shrink = WIDTH / backbone.get('width', 1.0)

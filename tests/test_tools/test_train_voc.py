@@ -40,6 +40,7 @@ def options(data: Path) -> list[str]:
     return [
         '--cfg-options',
         f'data_root={data}',
+        'model.backbone.init_cfg=None',  # no download
         'train_dataloader.batch_size=2',
         'train_dataloader.dataset.times=1',
         *(f'{loader}.num_workers=0' for loader in loaders),

@@ -1,5 +1,6 @@
 """CalibrateFromANNHook: the rate that theory gives, what convolutions read, the runner."""
 
+import copy
 import itertools
 
 import pytest
@@ -155,6 +156,22 @@ def test_resumed_run_is_left_alone(tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     hook.before_train(runner)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_hook_of_a_shipped_config_leaves_other_weights_alone(tmp_path):
+    model, hook = Detector(spiking=True), CalibrateFromANNHook(batches=1, only_from_ann=True)
+    runner = run(model, tmp_path, hook)
+    runner.train_loop  # noqa: B018
+    before = copy.deepcopy(model.state_dict())
+    hook.before_train(runner)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.vgg.init_cfg = dict(type='FromANN', checkpoint='any')
+    runner._load_from = 'spiking.pth'
+    hook.before_train(runner)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    runner._load_from = None
+    hook.before_train(runner)
+    assert not torch.equal(model.read.weight, before['read.weight'])
 
 
 def test_wrong_use_is_refused(tmp_path):

@@ -1,15 +1,22 @@
 """Weights of ReLU networks in the spiking structure: what has a counterpart computes the same."""
 
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
+from conftest import CONFIGS
 from hoyer_det.backbones import HoyerResNet, HoyerVGG
+from hoyer_det.config import load_config
+from hoyer_det.engine.checkpoint import check_starting_weights
 from hoyer_det.spiking import spiking_layers
 from hoyer_det.weights import map_ann
+from hoyer_det.weights.from_ann import modules_from_ann
 from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from torch import nn
+from torchvision.models import get_model
 from torchvision.models.vgg import cfgs, make_layers
 
 RELU = dict(type='ReLU')
@@ -198,3 +205,44 @@ def test_name_of_torchvision_becomes_an_address_that_is_read_weights_only(monkey
     backbone = HoyerVGG(16, init_cfg=dict(type='FromANN', checkpoint='torchvision://vgg17'))
     with pytest.raises(ValueError, match="no weights of the name 'vgg17'"):
         backbone.init_weights()
+
+
+SHIPPED = [
+    'hoyer_ssd_voc',
+    'hoyer_ssd512_coco',
+    'hoyer_yolov3_320_voc',
+    'hoyer_yolov3_r50_coco',
+    'hoyer_retinanet_r18_voc',
+    'hoyer_faster_rcnn_r50_coco',
+]
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_imagenet_weights_of_shipped_configs_fit(name):
+    cfg = load_config(CONFIGS / f'{name}.py')
+    with torch.device('meta'):
+        backbone_cfg = cfg.model.get('detector', cfg.model).backbone
+        ((backbone, start),) = modules_from_ann(MODELS.build(backbone_cfg))
+        source = get_model(start.checkpoint.removeprefix('torchvision://')).state_dict()
+        mapped = map_ann(source, backbone)
+    assert not [left for left in mapped.left if left.startswith('features')]
+    convs = {n for n, p in backbone.named_parameters() if p.dim() == 4 and 'stages.5' not in n}
+    assert convs <= mapped.weights.keys()
+    hooks = [hook for hook in cfg.custom_hooks if hook.type == 'CalibrateFromANNHook']
+    assert [hook.only_from_ann for hook in hooks] == [True]
+
+
+def test_download_that_fails_names_the_ways_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise URLError('no network')
+
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
+    cfg = load_config(CONFIGS / 'hoyer_ssd_voc.py')
+    cfg.model.backbone.width = 1 / 16
+    with pytest.raises(
+        ConnectionError, match='no network.*init_cfg.checkpoint=FILE.*init_cfg=None'
+    ):
+        check_starting_weights(cfg)
+    check_starting_weights(
+        load_config(CONFIGS / 'hoyer_ssd_voc.py', {'model.backbone.init_cfg': None})
+    )

@@ -66,7 +66,7 @@ class FromTwin:
         _shorten(self._tuned, epochs[1])
         _name_visualizer(self._twin, 'twin')
         self._tuned.optim_wrapper.optimizer.lr *= LEARNING_RATE
-        _drop_starts(self._tuned.model)  # all weights come from the twin
+        drop_starts(self._tuned.model)  # all weights come from the twin
         self._tuned.custom_hooks = [
             hook for hook in self._tuned.get('custom_hooks') or [] if hook['type'] not in _OTHERS
         ]
@@ -211,6 +211,19 @@ def load_twin(model: nn.Module, checkpoint: str | Path) -> None:
     model.load_state_dict(weights, strict=False)
 
 
+def drop_starts(node: Any) -> None:
+    """Take away what a model's config would load, where all its weights come from elsewhere."""
+    if isinstance(node, list | tuple):
+        for item in node:
+            drop_starts(item)
+    elif isinstance(node, dict):
+        start = node.get('init_cfg')
+        if isinstance(start, dict) and start.get('type') in ('FromANN', 'Pretrained'):
+            del node['init_cfg']
+        for value in node.values():
+            drop_starts(value)
+
+
 class _LastMetrics(Hook):
     """Keeps the metrics of the newest validation."""
 
@@ -253,19 +266,6 @@ def _shorten(cfg: Config, epochs: int) -> None:
             scheduler.milestones = [round(epoch * ratio) for epoch in scheduler.milestones]
     cfg.train_cfg.max_epochs = epochs
     cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), epochs)
-
-
-def _drop_starts(node: Any) -> None:
-    """Take away what a model's config would load."""
-    if isinstance(node, list | tuple):
-        for item in node:
-            _drop_starts(item)
-    elif isinstance(node, dict):
-        start = node.get('init_cfg')
-        if isinstance(start, dict) and start.get('type') in ('FromANN', 'Pretrained'):
-            del node['init_cfg']
-        for value in node.values():
-            _drop_starts(value)
 
 
 def _name_visualizer(cfg: Config, name: str) -> None:

@@ -16,7 +16,7 @@ from ..engine.checkpoint import (
 from ..twins import check_twin
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
-from .from_twin import TWIN_SHARE, FromTwin
+from .from_twin import TWIN_SHARE, FromTwin, drop_starts
 from .memory import keep_freed_memory
 from .runner import CommandRunner
 
@@ -90,6 +90,7 @@ def resume_from(cfg: Config, checkpoint: str | None) -> None:
     if checkpoint is not None:
         check_twin(cfg, checkpoint)
         check_checkpoint(cfg, checkpoint)
+        drop_starts(cfg.model)
 
 
 def make_runner(cfg: Config) -> CommandRunner:

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ..config import dataset_classes
+from ..weights.from_ann import map_ann, modules_from_ann
 from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
 from .finite_hook import first_nonfinite, nonfinite_in_checkpoint
 from .neuron_settings import settings_that_differ
@@ -74,8 +75,8 @@ def check_starting_weights(cfg: Config) -> None:
     so may a neuron's running averages, which ``NeuronSettingsHook`` warns of.
 
     Args:
-        cfg: Completed config; its ``load_from``, unless it resumes, and every
-            ``init_cfg=dict(type='Pretrained', ...)`` of the model are checked.
+        cfg: Completed config; its ``load_from``, unless it resumes, and every ``init_cfg`` of the model
+            that is a ``Pretrained`` or ``FromANN`` are checked.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -83,9 +84,13 @@ def check_starting_weights(cfg: Config) -> None:
             another shape.
     """
     load_from = None if cfg.get('resume') else cfg.get('load_from')
-    if not load_from and "'Pretrained'" not in str(cfg.model):
+    if not load_from and not any(
+        f"'{kind}'" in str(cfg.model) for kind in ('Pretrained', 'FromANN')
+    ):
         return
     model = _build(cfg)
+    for module, source in modules_from_ann(model):
+        map_ann(source.read(), module)
     starts = list(pretrained_modules(model)) + [(model, load_from, '')] * bool(load_from)
     for module, path, prefix in starts:
         weights = {

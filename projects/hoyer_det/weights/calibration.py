@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
+from .from_ann import modules_from_ann
 from .matching import best_channel_scales, best_threshold, match_inputs, samples
 
 
@@ -47,24 +48,30 @@ class CalibrateFromANNHook(Hook):
     Args:
         batches: Number of training batches to look at.
         candidates: Number of candidates for a scale or a threshold.
+        only_from_ann: Whether a model without a part that ``FromANN`` initialises is left alone, and so
+            is one with a ``load_from``.
 
     Raises:
         ValueError: If a number is below 1, or the model has no ``HoyerSpike`` in training mode.
     """
 
-    def __init__(self, batches: int = 6, candidates: int = 24) -> None:
+    def __init__(self, batches: int = 6, candidates: int = 24, only_from_ann: bool = False) -> None:
         if min(batches, candidates) < 1:
             raise ValueError(
                 f'CalibrateFromANNHook: batches={batches} and candidates={candidates} must be at least 1'
             )
         self.batches = batches
         self.candidates = candidates
+        self.only_from_ann = only_from_ann
 
     def before_train(self, runner: Runner) -> None:
         """Calibrate."""
         if runner.iter > 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.only_from_ann and (runner._load_from or not any(modules_from_ann(model))):
+            runner.logger.info('Weights do not come from a ReLU network: nothing to convert')
+            return
         summary = convert_from_ann(model, runner.train_dataloader, self.batches, self.candidates)
         # An average over steps (EMAHook) must not start from the ReLU network.
         for average in (getattr(hook, 'ema_model', None) for hook in runner.hooks):

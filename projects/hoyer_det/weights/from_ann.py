@@ -1,8 +1,9 @@
 """Starts a spiking backbone from the weights of a conventional network."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
@@ -42,7 +43,7 @@ class FromANN:
         Raises:
             ValueError: If the module is no backbone of this package, or the weights do not fit it.
         """
-        weights = self._read()
+        weights = self.read()
         initialize(module, dict(type='Kaiming', layer='Conv2d'))  # for what the source has not
         mapped = map_ann(weights, module)
         module.load_state_dict(mapped.weights, strict=False)
@@ -56,14 +57,37 @@ class FromANN:
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'FromANN: {self.checkpoint}')
 
-    def _read(self) -> dict[str, Tensor]:
-        weights = read_checkpoint(self.checkpoint).weights
+    def read(self) -> dict[str, Tensor]:
+        """Return the source's weights.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ConnectionError: If the address cannot be reached.
+            ValueError: If it is no checkpoint, or has nothing under the prefix.
+        """
+        try:
+            weights = read_checkpoint(self.checkpoint).weights
+        except ConnectionError as error:
+            raise ConnectionError(
+                f'{error}; put the file into {Path(torch.hub.get_dir()) / "checkpoints"}, or name a copy '
+                'of it: model.backbone.init_cfg.checkpoint=FILE, or start from random weights: '
+                'model.backbone.init_cfg=None (--cfg-options; model.detector.backbone under SpikingDetector)'
+            ) from error
         if self.prefix is not None:
             start = self.prefix.rstrip('.') + '.'
             weights = {k[len(start) :]: v for k, v in weights.items() if k.startswith(start)}
             if not weights:
                 raise ValueError(f'FromANN: {self.checkpoint} has no weights under {start!r}')
         return weights
+
+
+def modules_from_ann(model: nn.Module) -> Iterator[tuple[nn.Module, FromANN]]:
+    """Yield the parts of a model that :class:`FromANN` initialises, and how."""
+    for module in model.modules():
+        configs = getattr(module, 'init_cfg', None) or []
+        for config in configs if isinstance(configs, list) else [configs]:
+            if isinstance(config, dict) and config.get('type') in ('FromANN', FromANN):
+                yield module, FromANN(**{k: v for k, v in config.items() if k != 'type'})
 
 
 @dataclass

@@ -37,6 +37,7 @@ def read_content(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ConnectionError: If the address cannot be reached.
         ValueError: If it cannot be read, or holds more than tensors and plain data.
     """
     address = str(path)
@@ -66,8 +67,11 @@ def _download(address: str) -> Any:
     load = partial(
         torch.hub.load_state_dict_from_url, address, map_location='cpu', weights_only=True
     )
-    if get_local_rank() == 0:
-        load()
+    try:
+        if get_local_rank() == 0:
+            load()
+    except OSError as error:  # URLError and HTTPError among them
+        raise ConnectionError(f'{address}: cannot be downloaded ({error})') from error
     barrier()
     return load()
 
