@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='do not read the images, only the annotations',
     )
-    parser.add_argument('--workers', type=int, help='processes (as many as there are cores)')
+    parser.add_argument('--workers', type=int, help='threads (as many as there are cores)')
     parser.add_argument('--json', metavar='FILE', help='write all that was found into a JSON file')
     parser.add_argument(
         '--write-clean',

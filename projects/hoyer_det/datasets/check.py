@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -95,7 +94,7 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
     Args:
         cfg: Config, not necessarily completed.
         decode: Whether to read and decode the images, too, and not the annotations alone.
-        workers: Processes; as many as there are cores by default.
+        workers: Threads; as many as there are cores by default.
 
     Returns:
         Everything that is wrong, in the order of the lists and files.
@@ -164,8 +163,9 @@ def _run(tasks: Sequence[Callable[[], Finding]], workers: int | None, title: str
     bar = partial(tqdm, total=len(tasks), desc=Path(title).name, unit='img')
     if workers == 1 or len(tasks) < 2:
         return [task() for task in bar(tasks)]
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        return list(bar(pool.map(_call, tasks, chunksize=16)))
+    # Threads, as decoding lets them run; a process forked from one that has used OpenCV can hang.
+    with ThreadPoolExecutor(workers) as pool:
+        return list(bar(pool.map(_call, tasks)))
 
 
 def _call(task: Callable[[], Finding]) -> Finding:
