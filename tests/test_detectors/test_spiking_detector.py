@@ -1,15 +1,13 @@
 """SpikingDetector on MMDetection's own detectors: what spikes, what learns, what the user sees."""
 
 import copy
-import logging
 
 import pytest
 import torch
-from hoyer_det.detectors import SpikePerCall
+from hoyer_det.detectors import SpikePerCall, spiking_detector
 from hoyer_det.spiking import spiking_layers
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage
 from small_detectors import SMALL, batch, build_spiking, small_config
 from torch import nn
@@ -21,18 +19,10 @@ RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.SiLU)
 def table(monkeypatch) -> list[str]:
     """The lines that the builder logs."""
     lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno == logging.INFO:
-                lines.extend(record.getMessage().splitlines())
-
-    logger = MMLogger.get_current_instance()
-    keep = Keep()
-    logger.addHandler(keep)
-    monkeypatch.setattr(logger, 'level', logging.INFO)
-    yield lines
-    logger.removeHandler(keep)
+    monkeypatch.setattr(
+        spiking_detector, 'print_log', lambda text, **_: lines.extend(text.splitlines())
+    )
+    return lines
 
 
 def row(table: list[str], first: str) -> list[str]:

@@ -110,7 +110,8 @@ def test_every_config_builds(path, voc_folder):
         assert HOOKS.build(hook) is not None
     hooks = [hook['type'] for hook in cfg.custom_hooks]
     assert ('EMAHook' in hooks) != path.stem.startswith(('no_ema', 'lr_finder'))
-    assert ('CalibrateFromANNHook' in hooks) == path.stem.startswith('from_ann')
+    start = (cfg.model.backbone.get('init_cfg') or {}).get('type')
+    assert ('CalibrateFromANNHook' in hooks) == (start == 'FromANN')
 
 
 def test_learning_rate_finder_rises_from_1e_5_to_1(voc_folder):
