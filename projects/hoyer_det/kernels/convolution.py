@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from .dispatch import Level, packing_kernels
 
 # Entries from which on the memory is worth the work.
-SMALLEST = 1 << 16
+SMALLEST = 1 << 20
 # Entries of input and output that the backward pass handles at a time, in whole images.
 SLICE = 1 << 22
 
