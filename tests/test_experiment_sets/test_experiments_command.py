@@ -21,6 +21,7 @@ _TINY = {
 _SSD = 'hoyer_ssd_vocformat'
 
 
+@pytest.mark.slow
 def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):
     runs = (
         Run('relu', _SSD, _TINY, ('--twin', 'relu')),

@@ -97,6 +97,7 @@ def test_compiled_code_between_eager_code():
     assert_same(step(net, lambda x: net[2](middle(net[0](x))), x), plain)
 
 
+@pytest.mark.slow
 def test_compile_option_of_the_runner(tmp_path):
     """MMEngine compiles the forward call of the whole detector; the hook adds its term around it."""
     model, side = narrow_model(load_config(CONFIGS / 'hoyer_ssd_shapes.py'))

@@ -44,7 +44,8 @@ def test_kernels_on_the_gpu():
     assert run('cuda') == 'all agree'
 
 
-@pytest.mark.parametrize('capability', ['80', pytest.param('90', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', ['80', '90'])
 def test_kernels_compile(capability, tmp_path):
     assert run(capability, TRITON_CACHE_DIR=str(tmp_path)) == 'all agree'
 
