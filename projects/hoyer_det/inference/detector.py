@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 import torch
@@ -211,7 +212,7 @@ def _read(path: str) -> np.ndarray | None:
     """Return the BGR pixels of an image file, None where it is none."""
     try:
         return mmcv.imread(path)
-    except Exception:
+    except (OSError, cv2.error):  # the caller names the file
         return None
 
 
