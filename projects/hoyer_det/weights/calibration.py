@@ -131,13 +131,13 @@ def _convert(
         if layer in by_channel | by_layer:
             return None
         potential, norm = inputs[0], norms.get(layer)
+        # Decided together: a process that returned alone would leave the others waiting for it.
+        if _mean_of_processes((potential > 0).any().float()) < 1:
+            return None
         if norm is None or layer.extremum == 'layer':
             best = best_threshold(layer, potential, candidates)
-            if best is not None:
-                layer.threshold.copy_(_mean_of_processes(best))
-                by_layer.add(layer)
-            return None
-        if not (potential > 0).any():
+            layer.threshold.copy_(_mean_of_processes(best))
+            by_layer.add(layer)
             return None
         scale = _mean_of_processes(best_channel_scales(layer, samples(potential), candidates))
         norm.weight.div_(scale)
