@@ -1,4 +1,4 @@
-"""MMEngine's runner, with a set-up that leaves nothing in the work folder when it fails."""
+"""MMEngine's runner: a set-up that leaves nothing when it fails, a training that resumes exactly."""
 
 import os
 import shutil
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import broadcast_object_list
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+
+from ..engine.pending_validation_hook import PendingValidationHook
+from ..engine.seeding import SeedIterationsHook, seeded_loader
 
 
 class CommandRunner(Runner):
@@ -19,6 +22,9 @@ class CommandRunner(Runner):
     training that is still running. So nothing is found by comparing the folder with what it was. The log
     folder is created here and belongs to this process alone, the config is written when the set-up is
     complete, and the folders above are removed only while they are empty.
+
+    A training that is resumed equals the one that was never interrupted: see ``SeededBatchSampler``,
+    ``SeedIterationsHook`` and ``PendingValidationHook``.
 
     After construction, what else can fail before the first iteration goes into :meth:`set_up`::
 
@@ -55,6 +61,18 @@ class CommandRunner(Runner):
         stamp = [self._timestamp]
         broadcast_object_list(stamp)
         self._timestamp = stamp[0]
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the hooks of the config, and those that make a resumed training exact."""
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(SeedIterationsHook())
+        self.register_hook(PendingValidationHook())
+
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop, with seeds for the samples of its data loader."""
+        if isinstance(loop, dict) and isinstance(self._train_dataloader, dict):
+            self._train_dataloader = seeded_loader(self._train_dataloader, self.seed)
+        return super().build_train_loop(loop)
 
     def dump_config(self) -> None:
         """Do nothing yet: see :meth:`set_up`."""

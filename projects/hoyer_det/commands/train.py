@@ -7,17 +7,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..config import check_data, load_config
-from ..engine.checkpoint import (
-    check_checkpoint,
-    check_resumable,
-    check_starting_weights,
-    newest_good_checkpoint,
-)
-from ..twins import check_twin
+from ..engine.checkpoint import check_resumable, check_starting_weights
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
-from .from_twin import TWIN_SHARE, FromTwin, drop_starts
+from .from_twin import TWIN_SHARE, FromTwin
 from .memory import keep_freed_memory
+from .resuming import newest, resume_from
 from .runner import CommandRunner
 
 
@@ -83,16 +78,6 @@ def build_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def resume_from(cfg: Config, checkpoint: str | None) -> None:
-    """Let a training go on from a checkpoint; from the beginning where there is none."""
-    cfg.resume = True
-    cfg.load_from = checkpoint
-    if checkpoint is not None:
-        check_twin(cfg, checkpoint)
-        check_checkpoint(cfg, checkpoint)
-        drop_starts(cfg.model)
-
-
 def make_runner(cfg: Config) -> CommandRunner:
     """Make a runner, with all that can go wrong before the first iteration."""
     check_starting_weights(cfg)
@@ -107,18 +92,6 @@ def make_runner(cfg: Config) -> CommandRunner:
         _ = runner.val_loop  # is built when first asked for, and reads the data set
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
-
-
-def newest(work_dir: str) -> str | None:
-    """Return the newest good checkpoint, None where there is none at all; tell what is passed over."""
-    found, bad = newest_good_checkpoint(work_dir)
-    if bad and found is None:
-        raise ValueError('; '.join(bad))
-    for line in bad:
-        print(f'passed over {line}')
-    if bad:
-        print(f'going on from {found}')
-    return found
 
 
 def check_arguments(args: argparse.Namespace) -> None:

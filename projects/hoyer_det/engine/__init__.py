@@ -4,8 +4,10 @@ from .dataset_runner import DatasetRunner
 from .distillation_hook import DistillationHook
 from .finite_hook import CheckFiniteHook
 from .neuron_settings import NeuronSettingsHook
+from .pending_validation_hook import PendingValidationHook
 from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
+from .seeding import SeededBatchSampler, SeedIterationsHook
 from .shared_neuron_hook import SharedNeuronHook
 from .spike_rate_hook import SpikeRateHook
 from .spike_statistics_hook import SpikeStatisticsHook
@@ -20,6 +22,9 @@ __all__ = [
     'DistillationHook',
     'HoyerRegularizerHook',
     'NeuronSettingsHook',
+    'PendingValidationHook',
+    'SeedIterationsHook',
+    'SeededBatchSampler',
     'SharedNeuronHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',

@@ -1,0 +1,82 @@
+"""How a training goes on from a checkpoint."""
+
+from typing import Any
+
+from mmengine.config import Config
+
+from ..engine.checkpoint import check_checkpoint, newest_good_checkpoint
+from ..twins import check_twin
+from ..weights.reading import read_checkpoint
+from ..weights.stored_config import stored_config
+from .from_twin import drop_starts
+
+# Read once, into the optimizer and the schedulers, whose states a checkpoint brings back.
+_KEPT = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+
+
+def newest(work_dir: str) -> str | None:
+    """Return the newest good checkpoint, None where there is none at all; tell what is passed over."""
+    found, bad = newest_good_checkpoint(work_dir)
+    if bad and found is None:
+        raise ValueError('; '.join(bad))
+    for line in bad:
+        print(f'passed over {line}')
+    if bad:
+        print(f'going on from {found}')
+    return found
+
+
+def resume_from(cfg: Config, checkpoint: str | None) -> None:
+    """Let a training go on from a checkpoint; from the beginning where there is none.
+
+    Args:
+        cfg: Completed config, changed in place.
+        checkpoint: Its file, read and found good.
+
+    Raises:
+        ValueError: If the checkpoint does not belong to the config, or was trained with another optimizer
+            or schedule.
+    """
+    cfg.resume = True
+    cfg.load_from = checkpoint
+    if checkpoint is None:
+        return
+    check_twin(cfg, checkpoint)
+    check_checkpoint(cfg, checkpoint)
+    meta = read_checkpoint(checkpoint).meta
+    if 'cfg' in meta:
+        check_same_steps(stored_config(meta, checkpoint), cfg, checkpoint)
+    if 'seed' in meta:  # else the order of the images would be another from here on
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': meta['seed']}
+    drop_starts(cfg.model)
+
+
+def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
+    """Refuse an optimizer or schedule that the state in the checkpoint would replace.
+
+    Raises:
+        ValueError: Names the key and both values.
+    """
+    for key in _KEPT:
+        difference = _difference(stored.get(key), cfg.get(key), key)
+        if difference is not None:
+            name, before, now = difference
+            raise ValueError(
+                f'{checkpoint}: was trained with {name}={before!r}, now it is {now!r}, which a resumed '
+                'training would not follow; set it back, or start a new training from these weights '
+                f'without --resume: --work-dir ANOTHER --cfg-options load_from={checkpoint}'
+            )
+
+
+def _difference(before: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
+    """Return the first dotted key with another value, and both values; None if all are equal."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys: Any = [*before, *(key for key in now if key not in before)]
+        pairs = [(key, before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        if len(before) != len(now):
+            return name, before, now
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(before, now, strict=True))]
+    else:
+        return None if before == now else (name, before, now)
+    return next(filter(None, (_difference(b, n, f'{name}.{key}') for key, b, n in pairs)), None)
