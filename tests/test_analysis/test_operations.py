@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from conftest import REPOSITORY
 from hoyer_det.analysis import OperationCounter
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
+from hoyer_det.backbones import HoyerVGG
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
 from narrow import narrow_model
@@ -66,6 +67,19 @@ def test_counts_of_a_small_network_equal_a_hand_calculation():
     assert second.densities == third.densities == [0.5, 0.5]
     assert [layer.name for layer in counter.layers] == ['0', '2', '4']
     assert not counter.not_counted and not counter.not_run
+
+
+def test_additions_of_shortcuts_are_counted():
+    net = HoyerVGG(11, 1 / 16, out_indices=(1, 2), shortcut=True).eval()
+    additions = [
+        layer for layer in count(net, [torch.randn(1, 3, 32, 32)]).layers if layer.additions
+    ]
+    # Behind the pooling of stage 1, in stage 2 before and behind it; 8, 16 and 16 channels.
+    assert [layer.name for layer in additions] == [f'stages.{n}:add' for n in ('1.0', '2.0', '2.1')]
+    sizes = [8 * 8 * 8, 16 * 8 * 8, 16 * 4 * 4]
+    assert [layer.additions for layer in additions] == sizes
+    assert [layer.inputs for layer in additions] == sizes
+    assert [layer.written_spikes for layer in additions] == sizes
 
 
 @pytest.mark.parametrize(

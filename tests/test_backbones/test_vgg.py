@@ -183,9 +183,11 @@ def test_norm_eval_keeps_norms_but_not_neurons():
             assert not torch.equal(tensor, state[name]), name
 
 
-@pytest.mark.parametrize('options', [{}, dict(norm_eval=True), dict(frozen_stages=1)])
+@pytest.mark.parametrize(
+    'options', [{}, dict(norm_eval=True), dict(frozen_stages=1), dict(shortcut=True)]
+)
 def test_checkpointing_changes_nothing(options):
-    trained = prepared()
+    trained = prepared()  # a shortcut has no weights
     train_once(trained)
     plain, checkpointed = prepared(**options), prepared(with_cp=True, **options)
     plain.load_state_dict(trained.state_dict())

@@ -36,6 +36,12 @@ def vgg_and_ssd_neck(act: dict) -> nn.Module:
     return Chain(backbone, HoyerSSDNeck((32, 64), (32, 64, 32), (2,), (1,), act_cfg=act))
 
 
+def vgg_and_ssd_neck_with_shortcuts(act: dict) -> nn.Module:
+    backbone = HoyerVGG(11, 1 / 16, ssd_tail=True, shortcut=True, act_cfg=act)
+    neck = HoyerSSDNeck((32, 64), (32, 64, 32), (2,), (1,), shortcut=True, act_cfg=act)
+    return Chain(backbone, neck)
+
+
 def resnet_and_fpn(act: dict) -> nn.Module:
     backbone = HoyerResNet(18, base_channels=4, deep_stem=True, act_cfg=act)
     return Chain(backbone, HoyerFPN([4, 8, 16, 32], 8, 5, add_extra_convs='on_output', act_cfg=act))
@@ -49,6 +55,7 @@ def vgg_and_yolo_neck(act: dict) -> nn.Module:
 
 STRUCTURES = {
     'vgg and ssd neck': vgg_and_ssd_neck,
+    'vgg and ssd neck with shortcuts': vgg_and_ssd_neck_with_shortcuts,
     'resnet18 and fpn': resnet_and_fpn,
     'vgg and yolo neck': vgg_and_yolo_neck,
     'resnet50': lambda act: HoyerResNet(50, base_channels=4, act_cfg=act),

@@ -120,12 +120,21 @@ def test_tracing_export_and_fake_tensors():
     [
         HoyerVGG(11, 0.1, ssd_tail=True, ceil_mode=True, bias_spread=1.0),
         HoyerVGG(11, 0.1, with_cp=True, bias_spread=1.0),
+        HoyerVGG(11, 0.1, ssd_tail=True, shortcut=True, bias_spread=1.0),
         HoyerVGG(11, 0.1, frozen_stages=1, norm_eval=True, bias_spread=1.0),
         HoyerVGG(11, 0.1, norm_cfg=dict(type='GN', num_groups=1), bias_spread=1.0),
         HoyerResNet(18, base_channels=4, bias_spread=1.0),
         HoyerResNet(50, base_channels=4, deep_stem=True, with_cp=True, bias_spread=1.0),
     ],
-    ids=['vgg', 'vgg-checkpoint', 'vgg-frozen', 'vgg-gn', 'resnet18', 'resnet50-checkpoint'],
+    ids=[
+        'vgg',
+        'vgg-checkpoint',
+        'vgg-shortcut',
+        'vgg-frozen',
+        'vgg-gn',
+        'resnet18',
+        'resnet50-checkpoint',
+    ],
 )
 def test_whole_backbones(net, monkeypatch):
     monkeypatch.setattr(convolution, 'SLICE', 500)

@@ -115,7 +115,7 @@ def run(model: BaseModel, tmp_path, hook: CalibrateFromANNHook) -> Runner:
 def converted(tmp_path, **vgg) -> tuple[Detector, Detector, torch.Tensor]:
     """Return a ReLU network of unequal channels, the spiking one made from it, and the images."""
     torch.manual_seed(0)
-    twin, model = Detector(spiking=False), Detector(spiking=True, **vgg)
+    twin, model = Detector(spiking=False, **vgg), Detector(spiking=True, **vgg)
     with torch.no_grad():
         for norm in (m for m in twin.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.weight.copy_(torch.logspace(-1, 1, norm.num_features))
@@ -125,8 +125,9 @@ def converted(tmp_path, **vgg) -> tuple[Detector, Detector, torch.Tensor]:
     return twin, model, torch.stack([item['inputs'] for item in runner.train_dataloader.dataset])
 
 
-def test_read_out_of_a_converted_network_follows_its_source(tmp_path):
-    twin, model, images = converted(tmp_path)
+@pytest.mark.parametrize('shortcut', [False, True])
+def test_read_out_of_a_converted_network_follows_its_source(tmp_path, shortcut):
+    twin, model, images = converted(tmp_path, shortcut=shortcut)
     with torch.no_grad():
         wanted, found = twin.train()(images), model.eval()(images)
     # Same means, and answers that go together, from the first image on and without any training.
@@ -134,7 +135,12 @@ def test_read_out_of_a_converted_network_follows_its_source(tmp_path):
     assert ((wanted.mean((0, 2, 3)) - found.mean((0, 2, 3))).abs() < 0.25 * scale).all()
     pairs = torch.stack([wanted.flatten(), found.flatten()])
     assert torch.corrcoef(pairs)[0, 1] > 0.6
-    assert all(layer.threshold == 1 for layer in model.modules() if isinstance(layer, HoyerSpike))
+    thresholds = [layer.threshold for layer in model.modules() if isinstance(layer, HoyerSpike)]
+    assert any(threshold != 1 for threshold in thresholds) == shortcut
+    # All norms of a stream keep their units.
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    same = [torch.equal(a.weight, torch.logspace(-1, 1, a.num_features)) for a in norms]
+    assert all(same) if shortcut else not any(same)
 
 
 def test_frozen_stage_is_left_alone(tmp_path):

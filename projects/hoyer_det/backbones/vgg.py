@@ -17,6 +17,7 @@ from .blocks import (
     evaluate_norms,
     freeze,
 )
+from .shortcut import ShortcutConvBlock
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -29,7 +30,8 @@ class HoyerVGG(BaseModule):
 
     The first convolution sees the image; every other one reads spikes. Source of the structure:
     arXiv 2212.10170 and its authors' classifiers (pooling right after the last convolution of a
-    stage, before batch norm and spike).
+    stage, before batch norm and spike). With ``shortcut`` the potential of each block is added to that
+    of the next, without parameters: :class:`~hoyer_det.backbones.shortcut.ShortcutConvBlock`.
 
     Stage ``i`` (0 to 4) ends with its pooling, so its feature map has stride ``2**(i + 1)``. With
     ``ssd_tail`` the network is the one of SSD (Liu et al., arXiv 1512.02325): stage 3
@@ -45,6 +47,8 @@ class HoyerVGG(BaseModule):
             tail, else ``(1, 2, 3, 4)``.
         ssd_tail: Whether to build the SSD tail described above.
         ceil_mode: Rounding of the 2x2 pooling; SSD300 needs True for its 38x38 map.
+        shortcut: Whether a real-valued stream goes past every convolution but the first. It stays in
+            the backbone: features are spikes.
         frozen_stages: Number of leading stages that are not trained (norm and neuron in evaluation
             mode, no gradients); -1 for none. Frozen neurons need a checkpoint to fire by.
         norm_eval: Whether batch norm stays in evaluation mode during training.
@@ -78,6 +82,7 @@ class HoyerVGG(BaseModule):
         out_indices: Sequence[int] | None = None,
         ssd_tail: bool = False,
         ceil_mode: bool = False,
+        shortcut: bool = False,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -104,11 +109,13 @@ class HoyerVGG(BaseModule):
             out_indices = (3, 5) if ssd_tail else (1, 2, 3, 4)
         self.out_indices = check_indices('HoyerVGG', out_indices, num_stages)
         self.ssd_tail = ssd_tail
+        self.shortcut = shortcut
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
 
         cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
+        block = ShortcutConvBlock if shortcut else SpikingConvBlock
         channels = [round(c * width) for c in _STAGE_CHANNELS]
         strides = [2, 4, 8, 8, 16, 16] if ssd_tail else [2, 4, 8, 16, 32]
         self.stages = nn.ModuleList()
@@ -116,7 +123,7 @@ class HoyerVGG(BaseModule):
         for index, convs in enumerate(_STAGE_CONVS[depth][: self.out_indices[-1] + 1]):
             pool = self._pool(index, ceil_mode, act_cfg)
             blocks = [
-                SpikingConvBlock(
+                block(
                     in_channels if conv == 0 else channels[index],
                     channels[index],
                     3,
@@ -131,10 +138,10 @@ class HoyerVGG(BaseModule):
             in_channels = channels[index]
         if ssd_tail and self.out_indices[-1] == 5:
             channels.append(round(_TAIL_CHANNELS * width))
-            fc6 = SpikingConvBlock(
+            fc6 = block(
                 in_channels, channels[5], 3, padding=6, dilation=6, reads_spikes=True, **cfgs
             )
-            fc7 = SpikingConvBlock(channels[5], channels[5], 1, reads_spikes=True, **cfgs)
+            fc7 = block(channels[5], channels[5], 1, reads_spikes=True, **cfgs)
             self.stages.append(nn.Sequential(fc6, fc7))
         if ssd_tail:
             self.pool4 = build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
@@ -155,9 +162,9 @@ class HoyerVGG(BaseModule):
         for index, stage in enumerate(self.stages):
             x = checkpointed(stage, x) if self.with_cp else stage(x)
             if index in self.out_indices:
-                outs.append(x)
+                outs.append(x[0] if self.shortcut else x)
             if self.ssd_tail and index == 3:
-                x = self.pool4(x)
+                x = tuple(map(self.pool4, x)) if self.shortcut else self.pool4(x)
         return tuple(outs)
 
     def train(self, mode: bool = True) -> 'HoyerVGG':

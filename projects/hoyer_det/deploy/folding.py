@@ -11,11 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.blocks import SpikingSequential
 from ..backbones.resnet import SpikingBasicBlock, SpikingBottleneck
+from ..backbones.shortcut import ShortcutConvBlock
 from ..kernels import SpikeConv2d
 
 # Convolutions whose weight is used as it stands; weight standardisation, for one, would undo a scale.
 _CONVS = (nn.Conv2d, Conv2d, SpikeConv2d)
-_SEQUENTIAL = (nn.Sequential.forward, SpikingSequential.forward)
+_SEQUENTIAL = (nn.Sequential.forward, SpikingSequential.forward, ShortcutConvBlock.forward)
 
 
 class _Place(NamedTuple):

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
+from ..backbones.shortcut import ShortcutConvBlock
 
 
 @MODELS.register_module()
@@ -23,6 +24,8 @@ class HoyerSSDNeck(BaseModule):
         level_strides: Stride of the second convolution of each extra level.
         level_paddings: Its padding.
         last_kernel_size: Kernel of the very last convolution: 3 for SSD300, 4 for SSD512.
+        shortcut: Whether a real-valued stream goes past the convolutions, as in ``HoyerVGG``. It begins
+            behind the first of them, since what is handed in are spikes.
         conv_cfg: Config of the convolutions.
         norm_cfg: Config of the norm.
         act_cfg: Config of the activation.
@@ -41,6 +44,7 @@ class HoyerSSDNeck(BaseModule):
         level_strides: Sequence[int],
         level_paddings: Sequence[int],
         last_kernel_size: int = 3,
+        shortcut: bool = False,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
@@ -65,14 +69,16 @@ class HoyerSSDNeck(BaseModule):
                 'and at least 1'
             )
         cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
+        block = ShortcutConvBlock if shortcut else SpikingConvBlock
+        self.shortcut = shortcut
         self.extra_layers = nn.ModuleList()
         for level, (stride, padding) in enumerate(zip(level_strides, level_paddings, strict=True)):
             channels = out_channels[given + level]
             kernel = last_kernel_size if level == extra - 1 else 3
             self.extra_layers.append(
                 nn.Sequential(
-                    SpikingConvBlock(out_channels[given + level - 1], channels // 2, 1, **cfgs),
-                    SpikingConvBlock(
+                    block(out_channels[given + level - 1], channels // 2, 1, **cfgs),
+                    block(
                         channels // 2,
                         channels,
                         kernel,
@@ -87,6 +93,8 @@ class HoyerSSDNeck(BaseModule):
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the given levels followed by the extra ones."""
         outs = list(inputs)
+        x = outs[-1]
         for layer in self.extra_layers:
-            outs.append(layer(outs[-1]))
+            x = layer(x)
+            outs.append(x[0] if self.shortcut else x)
         return tuple(outs)
