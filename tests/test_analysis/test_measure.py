@@ -7,7 +7,7 @@ import torch
 from conftest import REPOSITORY
 from hoyer_det.analysis import build_dataset, measure
 from hoyer_det.analysis.measure import spread_images
-from hoyer_det.analysis.run import validated_map
+from hoyer_det.analysis.provenance import validated_map
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample

@@ -136,7 +136,8 @@ def test_files_agree_and_the_page_stands_alone(
         'relu',
         relu,
     ]
-    flags += ['--names', '<i>ours</i>', 'seed $1$', 'relu', '--images', '8', *options(voc_folder)]
+    flags += ['--names', '<i>ours</i>', 'seed $1$', 'relu', '--images', '8', '--runs', '2']
+    flags += options(voc_folder)
     printed = tool(CONFIG, first, *flags)
     assert '<i>ours</i>, 2 images: an image takes' in printed
     assert 'seed $1$, int8 weights' in printed and 'ReLU twin, fp32' in printed
@@ -191,6 +192,29 @@ def test_files_agree_and_the_page_stands_alone(
     assert summary['facts']['parameters'] in text and summary['facts']['mAP'] == 'not known'
     assert hashlib.sha256(first.read_bytes()).hexdigest()[:12] in text
     assert len(text) < 5_000_000
+    for name in ('<i>ours</i>', 'seed $1$', 'relu'):
+        timed = summary['models'][name]['milliseconds']
+        assert 0 < timed['least'] <= timed['median'] and timed['runs'] == 2
+    assert summary['facts']['time'] in text and 'VNNI' in summary['facts']['machine']
+    assert summary['facts']['code'] in text
+    # The stem and whatever pooling made denser are explained where they stand.
+    assert 'it reads the image' in text and '"#layer-1"' in text
+
+
+def test_evaluated_map_of_both_networks_stands_in_the_head(
+    tool: Tool, voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
+    net, relu = save(tmp_path / 'net.pth', voc_folder), save(tmp_path / 'r.pth', voc_folder, 'relu')
+    flags = ['--evaluate', '--images', '1', '--runs', '0', '--compare-twin', 'relu', relu]
+    tool(CONFIG, net, *flags, '--out', 'report', *options(voc_folder))
+    summary = json.loads(Path('report/summary.json').read_text())
+    for found in summary['models'].values():
+        value, source = found['accuracy'].split(' ', 1)
+        assert 0 <= float(value) <= 1 and source == '(pascal_voc/mAP on val, evaluated here)'
+        assert found['milliseconds'] is None
+    assert summary['facts']['time'] == 'not measured'
+    assert summary['facts']['mAP'] in Path('report/report.html').read_text()
 
 
 def test_noise_curve_of_two_networks(
@@ -241,6 +265,8 @@ def test_no_images(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     [
         (['--noise', '-1'], '--noise -1.0: must be 0 or more'),
         (['--noise', 'nan'], '--noise nan'),
+        (['--runs', '-1'], '--runs -1: must be 0 or more'),
+        (['--evaluate', '--data', 'train'], '--evaluate: needs --data val or test'),
         (['--map-images', '0'], '--map-images 0: must be at least 1'),
         (['--noise', '0.1', '--data', 'train'], '--data val or test'),
         (['--names', 'a', 'b'], '--names: 1 different names'),

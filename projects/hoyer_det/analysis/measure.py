@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ class Picture:
     Attributes:
         pixels: (H, W, 3), RGB, uint8.
         map_shape: Height and width with the padding of the batch, to which the maps belong.
+        name: Name of its file; empty where the data set knows none.
     """
 
     pixels: np.ndarray
     map_shape: tuple[int, int]
+    name: str = ''
 
 
 @dataclass
@@ -129,7 +132,9 @@ def measure(model: nn.Module, dataset: Any, images: int, maps: int = 3) -> Measu
         if number in with_maps:
             pixels = _pixels(batch['inputs'][0])
             shape = result.metainfo.get('batch_input_shape') or pixels.shape[:2]
-            pictures[number] = Picture(pixels, tuple(shape))
+            pictures[number] = Picture(
+                pixels, tuple(shape), Path(result.metainfo.get('img_path') or '').name
+            )
     return Measurement(
         counter.layers,
         counter.not_counted,

@@ -70,6 +70,24 @@ def evaluate(model: nn.Module, cfg: Config, split: str) -> dict[str, float]:
     return evaluator.evaluate(len(loader.dataset))
 
 
+def find_map(metrics: dict[str, Any], flag: str) -> tuple[str, float]:
+    """Return name and value of the first metric whose name ends in ``mAP``.
+
+    Args:
+        metrics: What the evaluators returned.
+        flag: What asked for it, for the message.
+
+    Raises:
+        ValueError: If no metric has such a name.
+    """
+    for name, value in metrics.items():
+        if name.endswith('mAP'):
+            return name, float(value)
+    raise ValueError(
+        f'{flag}: the evaluators return no mAP, only {", ".join(metrics) or "nothing"}'
+    )
+
+
 def noise_curve(
     model: nn.Module,
     run: Callable[[nn.Module], dict[str, Any]],
@@ -98,11 +116,6 @@ def noise_curve(
         with potential_noise(model, sigma, seed):
             metrics = run(model)
         if sigma == 0:
-            names = [name for name in metrics if name.endswith('mAP')]
-            if not names:
-                raise ValueError(
-                    f'--noise: the evaluators return no mAP without noise, only {", ".join(metrics)}'
-                )
-            metric = names[0]
+            metric, _ = find_map(metrics, '--noise')
         curve[sigma] = float(metrics.get(metric, 0.0))
     return metric, curve

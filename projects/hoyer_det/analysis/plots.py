@@ -195,7 +195,7 @@ def spike_maps(measured: Measurement, names: list[str], image: int) -> Figure:
     for axes in grid:
         axes.axis('off')
     grid[0].imshow(picture.pixels)
-    grid[0].set_title(f'image {image + 1}', fontsize=8)
+    grid[0].set_title(f'image {image + 1}\n{picture.name}'.strip(), fontsize=7.5)
     color = colormaps['inferno']
     for axes, name in zip(grid[1:], names, strict=False):
         spike_map = measured.neurons[name].maps.get(image)

@@ -12,14 +12,12 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 
 from . import plots
+from .explanations import LIMITS, NO_RELU_TWIN, explanations, neuron_explanations
 from .tables import (
-    LIMITS,
-    NO_RELU_TWIN,
     Analysis,
     density,
     digits,
     energy_rows,
-    explanations,
     layer_rows,
     neuron_rows,
     number,
@@ -108,6 +106,7 @@ def render(analysis: Analysis) -> str:
         },
         neurons=neuron_rows(measured),
         explanations=explanations(measured),
+        neuron_explanations=neuron_explanations(measured),
         no_relu_twin=NO_RELU_TWIN,
         limits=LIMITS,
     )

@@ -1,12 +1,8 @@
 """Runs a whole analysis: loads the networks, measures them, and collects what a report shows."""
 
 import datetime
-import hashlib
-import json
 import math
-import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +16,14 @@ from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..spiking import spiking_layers
 from ..twins import check_twin
-from ..version import __version__
 from .crosscheck import cross_check as count_again
 from .energy import load_energy_table
 from .measure import build_dataset, load_detector, measure, spread_images
 from .neurons import choose_maps
-from .noise import evaluate, noise_curve
+from .noise import evaluate, find_map, noise_curve
+from .provenance import code_version, known_map, sha256, time_text
 from .tables import Analysis
+from .timing import describe_processor, measure_milliseconds
 
 
 @dataclass
@@ -53,6 +50,8 @@ def analyze(
     map_images: int = 3,
     noise: Sequence[float] = (),
     noise_seed: int = 0,
+    evaluate_map: bool = False,
+    runs: int = 10,
     cross_check: bool = False,
     cfg_options: dict[str, Any] | None = None,
     command: str = '',
@@ -73,6 +72,8 @@ def analyze(
         noise: Standard deviations of noise on the potentials, in units of the thresholds; with any,
             every network is evaluated on the whole split.
         noise_seed: Seed of the noise.
+        evaluate_map: Whether every network is evaluated on the whole split; with noise it always is.
+        runs: How often one image is timed; 0 leaves the milliseconds out.
         cross_check: Whether to count the first image with SpikingJelly and MMEngine, too.
         cfg_options: Options that are merged into every config.
         command: Command line that the report names.
@@ -88,20 +89,24 @@ def analyze(
     for sigma in noise:
         if not (sigma >= 0 and math.isfinite(sigma)):
             raise ValueError(f'--noise {sigma}: must be 0 or more')
-    if noise and data == 'train':
-        raise ValueError('--noise: needs --data val or test, there is no evaluator for train')
+    if runs < 0:
+        raise ValueError(f'--runs {runs}: must be 0 or more')
+    evaluated = '--noise' if noise else '--evaluate' if evaluate_map else ''
+    if evaluated and data == 'train':
+        raise ValueError(f'{evaluated}: needs --data val or test, there is no evaluator for train')
     table = load_energy_table(energy)
     networks = [(config, checkpoint, twin), *((*network, None)[:3] for network in compare)]
     names = _names(networks, names)
-    subjects = dict(zip(names, _load(networks, data, bool(noise), cfg_options), strict=True))
+    subjects = dict(zip(names, _load(networks, data, evaluated, cfg_options), strict=True))
     first = subjects[names[0]]
     if maps:
         choose_maps(spiking_layers(first.model), maps)
-    models, checked, sizes = {}, {}, []
+    models, checked, sizes, calls = {}, {}, [], {}
     for name, subject in subjects.items():
         dataset = build_dataset(subject.cfg, data)
         sizes.append(len(dataset))
         models[name] = measure(subject.model, dataset, images, map_images)
+        calls[name] = _one_image(subject.model, dataset)
         if subject is first and not models[name].neurons:
             raise ValueError(f'{config}: no HoyerSpike layer of its model ever ran')
         if subject is first and cross_check:
@@ -124,25 +129,28 @@ def analyze(
     }
     if not maps:  # the smallest maps say nothing about places
         with_maps = {name: found for name, found in with_maps.items() if min(found.shape) >= 4}
-    if curves:
-        accuracy = {
-            name: f'{curve[0.0]:.3f} ({metric} on {data}, evaluated here)'
-            for name, curve in curves.items()
-        }
-    else:
-        accuracy = {
-            name: validated_map(subject.cfg, subject.checkpoint, subject.meta)
-            for name, subject in subjects.items()
-        }
+    durations = measure_milliseconds(calls, runs) if runs else {}
+    accuracy = {}
+    for name, subject in subjects.items():
+        if evaluated:
+            found = (
+                (metric, curves[name][0.0])
+                if curves
+                else find_map(evaluate(subject.model, subject.cfg, data), evaluated)
+            )
+            accuracy[name] = f'{found[1]:.3f} ({found[0]} on {data}, evaluated here)'
+        else:
+            accuracy[name] = known_map(subject.cfg, subject.checkpoint, subject.meta)
     facts = {
         'config': first.cfg.filename,
-        'checkpoint': f'{checkpoint} (SHA-256 {_sha256(checkpoint)})',
+        'checkpoint': f'{checkpoint} (SHA-256 {sha256(checkpoint)})',
         'mAP': accuracy[names[0]],
+        'time': time_text(durations.get(names[0])),
         'parameters': f'{measured.parameters:,}',
         'data': f'{measured.images} of {sizes[0]} {data} images, evenly spread',
-        'code': _code_version(),
+        'code': code_version(),
         'date': datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
-        'torch': f'{torch.__version__} on {get_device()}',
+        'machine': f'{describe_processor()}; torch {torch.__version__} on {get_device()}',
     }
     return Analysis(
         models,
@@ -155,6 +163,7 @@ def analyze(
         curves,
         noise_seed,
         checked,
+        durations,
     )
 
 
@@ -175,7 +184,7 @@ def _names(networks: list[tuple[str, str, str | None]], names: Sequence[str] | N
 def _load(
     networks: list[tuple[str, str, str | None]],
     data: str,
-    noise: bool,
+    evaluated: str,
     options: dict[str, Any] | None,
 ) -> list[_Subject]:
     """Load every network, with all that can go wrong before the first image."""
@@ -183,8 +192,8 @@ def _load(
     for config, _, twin in networks:
         cfg = load_config(config, options, twin)
         check_data(cfg, (f'{data}_dataloader',))
-        if noise and not cfg.get(f'{data}_evaluator'):
-            raise ValueError(f'--noise: {config} has no {data}_evaluator')
+        if evaluated and not cfg.get(f'{data}_evaluator'):
+            raise ValueError(f'{evaluated}: {config} has no {data}_evaluator')
         cfgs.append(cfg)
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
@@ -197,7 +206,7 @@ def _load(
                 f'{config}: its model has no HoyerSpike layer; analyze a spiking network, and give '
                 'this one with --compare'
             )
-        if not spiking_layers(model) and noise:
+        if not spiking_layers(model) and evaluated == '--noise':
             raise ValueError(
                 f'--noise: {config} has no HoyerSpike layer; the noise is relative to the clip '
                 'threshold of each layer, which other activations do not have. Leave this network out'
@@ -206,53 +215,12 @@ def _load(
     return subjects
 
 
-def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
-    """Return the mAP that training logged for a checkpoint, from the log beside it.
+def _one_image(model: nn.Module, dataset: Any) -> Callable[[], object]:
+    """Return a call that takes the first image of a data set, decoded and resized, to its boxes."""
+    (batch,) = spread_images(dataset, 1)
 
-    Args:
-        cfg: Config that the checkpoint belongs to.
-        checkpoint: Checkpoint file, in the work folder of its training.
-        meta: What the checkpoint says about its training.
+    def call() -> object:
+        with torch.no_grad():
+            return model.test_step(batch)
 
-    Returns:
-        The mAP and where it comes from, or ``'not known'``.
-    """
-    epoch, loop = meta.get('epoch'), cfg.get('train_cfg') or {}
-    # The time of the run is the end of its name, and names the folder of its log.
-    time = '_'.join(meta.get('experiment_name', '').rsplit('_', 2)[-2:])
-    log = Path(checkpoint).parent / time / 'vis_data' / 'scalars.json'
-    by_epoch = loop.get('by_epoch', loop.get('type') != 'IterBasedTrainLoop')
-    if epoch is None or not by_epoch or not log.is_file():
-        return 'not known'
-    for line in reversed(log.read_text().splitlines()):
-        with suppress(json.JSONDecodeError):  # a line that was being written
-            scalars = json.loads(line)
-            for key, value in scalars.items():
-                if key.endswith('mAP') and scalars.get('step') == epoch:
-                    return (
-                        f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
-                    )
-    return 'not known'
-
-
-def _sha256(checkpoint: str) -> str:
-    if not Path(checkpoint).is_file():
-        return 'unknown'
-    return hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()[:12]
-
-
-def _code_version() -> str:
-    """Return the version of this package, and its commit where it is run from its repository."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-        return done.stdout.strip() if done.returncode == 0 else ''
-
-    commit = ''
-    with suppress(OSError):  # no git
-        # Installed into an environment inside another repository, this file is not tracked there.
-        if git('ls-files', Path(__file__).name):
-            commit = git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*')
-    return f'hoyer_det {__version__}' + (f', commit {commit}' if commit else '')
+    return call

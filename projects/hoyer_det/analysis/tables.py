@@ -1,7 +1,7 @@
 """Rows and totals of an analysis, as they go to the screen and into CSV, JSON and the report."""
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .energy import (
@@ -17,7 +17,9 @@ from .energy import (
     networks,
     traffic,
 )
+from .explanations import LIMITS, explanations, neuron_explanations
 from .measure import Measurement
+from .timing import Duration
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Analysis:
         noise: Metric by strength of the noise, by name of the model; empty where none was asked for.
         seed: Seed of the noise.
         cross_check: Counts of other projects for one image, by name; empty where none were asked for.
+        durations: Wall-clock time of one image by name of the model; empty where none was measured.
     """
 
     models: dict[str, Measurement]
@@ -47,6 +50,7 @@ class Analysis:
     noise: dict[str, dict[float, float]] = field(default_factory=dict)
     seed: int = 0
     cross_check: dict[str, str] = field(default_factory=dict)
+    durations: dict[str, Duration] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -198,33 +202,6 @@ def energy_rows(analysis: Analysis) -> list[dict[str, Any]]:
     return rows
 
 
-def explanations(measured: Measurement) -> list[tuple[str, str]]:
-    """Return layers whose row may surprise, with the reason.
-
-    Args:
-        measured: What was counted on a network.
-    """
-    found = []
-    for number, layer in enumerate(measured.layers):
-        before = layer.density_before_pooling
-        density = layer.active / max(layer.inputs, 1)
-        if before is not None and density > before:
-            found.append(
-                (
-                    layer.name,
-                    f'reads after max pooling, which raises the density from {before:.1%} to '
-                    f'{density:.1%}: the maximum of a window is 0 only where all its entries are',
-                )
-            )
-        if layer.kind == 'addition' or not measured.neurons:
-            continue
-        if layer.input_kind == 'count':
-            found.append((layer.name, 'multiplies: it reads sums of spikes, whole numbers above 1'))
-        elif layer.input_kind == 'real' and number:
-            found.append((layer.name, 'multiplies: it reads numbers, not the outputs of neurons'))
-    return found
-
-
 def summary(analysis: Analysis) -> dict[str, Any]:
     """Return the totals, rows and energies as plain data for JSON.
 
@@ -237,10 +214,11 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         models={
             name: dict(
                 accuracy=analysis.accuracy[name],
+                milliseconds=asdict(analysis.durations[name]) if analysis.durations else None,
                 totals=totals(measured),
                 layers=layer_rows(measured, analysis.table),
                 neurons=neuron_rows(measured),
-                explanations=dict(explanations(measured)),
+                explanations={**explanations(measured), **neuron_explanations(measured)},
                 not_counted=measured.not_counted,
                 not_run=measured.not_run,
             )
@@ -263,57 +241,6 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     )
 
 
-def as_text(analysis: Analysis) -> str:
-    """Return a line for each layer, the totals and the energies, for the screen.
-
-    Args:
-        analysis: What to show.
-    """
-    measured, table = analysis.measured, analysis.table
-    rows = layer_rows(measured, table)
-    width = max(len(row['layer']) for row in rows)
-    lines = [
-        f'{"layer":<{width}}  {"dense":>8}  {"density":>13}  input  {"add":>8}  {"multiply":>8}'
-    ]
-    lines += [
-        f'{row["layer"]:<{width}}  {number(row["dense_macs"]):>8}  {density(row):>13}  '
-        f'{row["input"]:<5}  {number(row["accumulates"] + row["map_additions"]):>8}  '
-        f'{number(row["remaining_macs"]):>8}'
-        for row in rows
-    ]
-    lines += [f'{layer}: {why}' for layer, why in explanations(measured)]
-    lines += [f'not counted: {what}: {why}' for what, why in measured.not_counted.items()]
-    if measured.not_run:
-        lines.append(f'did not run: {", ".join(measured.not_run)}')
-    total = totals(measured)
-    lines.append(
-        f'{analysis.name}, {measured.images} images: an image takes {number(total["dense_macs"])} '
-        f'dense multiply-accumulates, {total["binary_share"]:.1%} of them on inputs verified to be 0 '
-        f'or 1; {number(total["accumulates"])} additions and {number(total["remaining_macs"])} '
-        f'multiply-accumulates remain. {total["spike_rate"]:.1%} of the neurons fire.'
-    )
-    energies = energy_rows(analysis)
-    width = max(len(row['network']) for row in energies)
-    lines += [
-        '',
-        f'Microjoules an image ({table.name}; {table.memory})',
-        f'{"":<{width}}  {"computation":>11}  {"memory":>8}  {"total":>8}',
-    ]
-    for row in energies:
-        cost = row[table.name]
-        lines.append(
-            f'{row["network"]:<{width}}  {cost["compute_uj"]:>11.2f}  {cost["memory_uj"]:>8.2f}  '
-            f'{cost["total_uj"]:>8.2f}'
-        )
-    if not analysis.without_spikes:
-        lines.append(NO_RELU_TWIN)
-    for name, curve in analysis.noise.items():
-        points = ', '.join(f'{sigma:g}: {value:.3f}' for sigma, value in curve.items())
-        lines.append(f'{analysis.metric} under noise, {name}: {points}')
-    lines += [f'{counter}: {counts}' for counter, counts in analysis.cross_check.items()]
-    return '\n'.join(lines)
-
-
 def number(value: float) -> str:
     """Return a number with a metric prefix and three digits: 1234567 is ``1.23 M``."""
     for factor, prefix in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
@@ -333,29 +260,3 @@ def digits(value: float) -> str:
 def density(row: dict[str, Any]) -> str:
     """Return the density of a row of a layer, with its standard deviation, in percent."""
     return f'{row["input_density"]:.1%} ± {100 * row["input_density_std"]:.1f}'
-
-
-NO_RELU_TWIN = (
-    'ReLU twin, zeros skipped: not measured; its zeros are those of a trained network, '
-    'give one with --compare-twin relu CHECKPOINT'
-)
-
-LIMITS = (
-    'Norms, pooling, neurons (one comparison each), biases, up-sampling, decoding of boxes and NMS: none '
-    'is counted. Norms in evaluation fold into the layer before them. The additions of two feature maps '
-    'of a residual network are counted.',
-    'Zeros are skipped for free, in spiking and ReLU networks alike: finding the active inputs, routing '
-    'them and the irregular order of reading weights cost nothing here. Hardware that does not skip zeros '
-    'pays for the rows without it. Skipped zeros save no memory access: the inputs are read all the same.',
-    'Memory is counted once: each weight once an image, each input once a call of its layer, each output '
-    'once. A real chip reads weights or inputs several times when they do not fit beside its adders, and '
-    'reads weights of active inputs only when there are few; registers, address logic, control, leakage '
-    'and clock are left out.',
-    'Partial sums (membrane potentials) stay beside the adders: with one time step nothing is kept from '
-    'one step to the next.',
-    'The constants are those of single operations on a chip of a given technology, not of a device. '
-    'Compare columns, not chips.',
-    'int8 costs are those of the same operations on 8-bit weights; that the network keeps its accuracy '
-    'with them is not shown here.',
-    'Padding counts as dense operations, as FLOP counters have it, and as a zero where zeros are skipped.',
-)

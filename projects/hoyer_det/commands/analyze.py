@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from ..analysis import ENERGY_TABLES, analyze, write_report
-from ..analysis.tables import as_text
+from ..analysis.screen import as_text
 from ..twins import TWINS
+from ..weights.zoo import zoo_path
 from .arguments import add_config_options, add_twin_option
 from .errors import one_line_errors
 
@@ -20,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'config', help='config file of a spiking detector, or the name of a shipped one'
     )
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a model of the zoo')
     parser.add_argument(
         '--data', choices=['val', 'test', 'train'], default='val', help='which images (val)'
     )
@@ -44,6 +45,15 @@ def parse_args() -> argparse.Namespace:
         "deviations in units of each layer's threshold, on the whole split",
     )
     parser.add_argument('--noise-seed', type=int, default=0, help='seed of the noise (0)')
+    parser.add_argument(
+        '--evaluate',
+        action='store_true',
+        dest='evaluate_map',
+        help='evaluate every network on the whole split for the mAP in the head of the report',
+    )
+    parser.add_argument(
+        '--runs', type=int, default=10, help='how often one image is timed; 0 for not at all (10)'
+    )
     parser.add_argument(
         '--compare',
         nargs=2,
@@ -86,6 +96,7 @@ def main() -> None:
         out = Path(args.pop('out') or f'work_dirs/{name}/analysis')
         if out.exists() and not out.is_dir():
             raise ValueError(f'--out {out}: is a file, a folder is needed')
+        args['checkpoint'] = zoo_path(args['checkpoint'])
         args['compare'] += [(config, file, kind) for kind, file in args.pop('compare_twin')]
         analysis = analyze(**args, command=shlex.join(['hoyer-det', 'analyze', *sys.argv[1:]]))
         files = write_report(analysis, out)
