@@ -15,6 +15,10 @@ COMMANDS = {
     'detect': ('detect', 'detect on images, folders, videos or a camera'),
     'zoo': ('zoo', 'list the trained models that come with the package'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
+    'run': (
+        'run',
+        'run a tool of MMDetection, or a script of your own, with this package imported',
+    ),
     'configs': ('configs', 'list the configs that come with the package'),
     'experiments': ('experiments', 'a named set of trainings, with table and plot'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),

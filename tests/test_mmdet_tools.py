@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hoyer_det_cli
 import mmdet
 import pytest
 from coco_folder import CLASSES, write_coco_folder
@@ -13,9 +14,6 @@ from conftest import CONFIGS, REPOSITORY
 from mmengine.config import Config
 
 TOOLS = Path(mmdet.__path__[0], '.mim', 'tools')
-# train.py needs nothing of mmcv's operators before the config imports hoyer_det; the others do, unless
-# a compiled mmcv is installed.
-FIRST = 'import sys, runpy, hoyer_det; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], None, "__main__")'
 FIVE_STEPS = """
 _base_ = {base!r}
 data_root = {root!r}
@@ -33,16 +31,15 @@ pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason=f'{TOOLS} is not ther
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., str]:
-    """Run one of the tools in a folder of its own; return what it printed."""
+    """Run a Python command line in a folder of its own; return what it printed."""
     folder = tmp_path / 'elsewhere'
     folder.mkdir()
     paths = [str(REPOSITORY / 'projects'), os.environ.get('PYTHONPATH', '')]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(paths)}
 
-    def run(tool: str, *arguments: object, first: bool = False) -> str:
-        start = ['-c', FIRST] if first else []
+    def run(*arguments: object) -> str:
         result = subprocess.run(
-            [sys.executable, *start, str(TOOLS / tool), *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -50,6 +47,19 @@ def run(tmp_path: Path) -> Callable[..., str]:
         )
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout + result.stderr
+
+    return run
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run ``hoyer-det run`` in this process, which spares the imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+
+    def run(*arguments: object) -> None:
+        monkeypatch.setattr(sys, 'argv', ['hoyer-det', 'run', *map(str, arguments)])
+        hoyer_det_cli.main()
 
     return run
 
@@ -62,8 +72,13 @@ def run(tmp_path: Path) -> Callable[..., str]:
         pytest.param('cocoformat', True, marks=pytest.mark.slow),
     ],
 )
-def test_train_test_and_browse(
-    kind: str, all_tools: bool, tmp_path: Path, voc_folder: Path, run: Callable
+def test_tools(
+    kind: str,
+    all_tools: bool,
+    tmp_path: Path,
+    voc_folder: Path,
+    run: Callable[..., str],
+    run_here: Callable[..., None],
 ) -> None:
     root = voc_folder if kind == 'vocformat' else write_coco_folder(tmp_path / 'coco')
     classes = ('cell', 'dot', 'ring') if kind == 'vocformat' else CLASSES
@@ -71,8 +86,11 @@ def test_train_test_and_browse(
     own.write_text(FIVE_STEPS.format(base=str(CONFIGS / f'hoyer_ssd_{kind}.py'), root=str(root)))
     work = tmp_path / 'work'
 
-    assert 'coco/bbox_mAP' in run('train.py', own, '--work-dir', work)
-    dumped = Config.fromfile(work / 'own.py')
+    # train.py needs nothing of mmcv's operators before the config imports hoyer_det; the others do,
+    # unless a compiled mmcv is installed.
+    assert 'coco/bbox_mAP' in run(TOOLS / 'train.py', own, '--work-dir', work)
+    trained = work / 'own.py'
+    dumped = Config.fromfile(trained)
     assert dumped.model.bbox_head.num_classes == 3
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert tuple(dumped[key].dataset.metainfo.classes) == classes
@@ -80,12 +98,15 @@ def test_train_test_and_browse(
 
     if not all_tools:
         return
-    arguments = (own, work / 'iter_5.pth', '--work-dir', tmp_path / 'tested')
-    assert 'coco/bbox_mAP' in run('test.py', *arguments, first=True)
+    found = tmp_path / 'found.pkl'
+    arguments = (own, work / 'iter_5.pth', '--work-dir', tmp_path / 'tested', '--out', found)
+    assert 'coco/bbox_mAP' in run('-m', 'hoyer_det_cli', 'run', 'test', *arguments)
 
     pictures = tmp_path / 'pictures'
-    option = f'train_dataloader.dataset.data_root={root}'
-    arguments = (own, '--not-show', '--output-dir', pictures, '--cfg-options', option)
-    run('analysis_tools/browse_dataset.py', *arguments, first=True)
-    trained = ['image0', 'image1', 'image2', 'image3'] if kind == 'vocformat' else ['a', 'b', 'c']
-    assert sorted(path.stem for path in pictures.iterdir()) == trained
+    run_here('browse_dataset', trained, '--not-show', '--output-dir', pictures)
+    images = ['image0', 'image1', 'image2', 'image3'] if kind == 'vocformat' else ['a', 'b', 'c']
+    assert sorted(path.stem for path in pictures.iterdir()) == images
+    run_here('analysis_tools/confusion_matrix.py', trained, found, tmp_path / 'matrix')
+    assert (tmp_path / 'matrix' / 'confusion_matrix.png').is_file()
+    run_here('analyze_results', trained, found, tmp_path / 'results', '--topk', '1')
+    assert list((tmp_path / 'results').rglob('*.jpg'))
