@@ -4,7 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import pytest
 import torch
 from hoyer_det.kernels import build
 from mmengine.registry import DefaultScope
+from warm import Warm
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / 'configs'
@@ -91,6 +92,14 @@ def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope='session')
+def warm() -> Iterator[Warm]:
+    """Command lines in processes forked from one warm interpreter."""
+    interpreter = Warm()
+    yield interpreter
+    interpreter.close()
 
 
 @pytest.fixture(autouse=True)

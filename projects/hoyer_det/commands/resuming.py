@@ -1,5 +1,7 @@
 """How a training goes on from a checkpoint."""
 
+import shlex
+import sys
 from typing import Any
 
 from mmengine.config import Config
@@ -24,6 +26,27 @@ def newest(work_dir: str) -> str | None:
     if bad:
         print(f'going on from {found}')
     return found
+
+
+def how_to_go_on(work_dir: str) -> str:
+    """Return a line for a training that was interrupted: its newest checkpoint, and the command."""
+    checkpoint = newest_good_checkpoint(work_dir)[0]
+    command, *arguments = sys.argv
+    program = command if command.startswith('hoyer-det') else f'python {shlex.quote(command)}'
+    rest = []
+    for before, argument in zip(['', *arguments], arguments, strict=False):
+        named = before == '--resume' and not argument.startswith('-')
+        if argument != '--resume' and not named:
+            rest.append(argument)
+    if checkpoint is None:
+        return (
+            f'interrupted; {work_dir} has no checkpoint yet; start again with: '
+            f'{program} {shlex.join(rest)}'
+        )
+    return (
+        f'interrupted; the newest checkpoint is {checkpoint}; go on with: '
+        f'{program} {shlex.join([*rest, "--resume"])}'
+    )
 
 
 def resume_from(cfg: Config, checkpoint: str | None) -> None:

@@ -8,11 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
+from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from torch import nn
 
 from ..engine.pending_validation_hook import PendingValidationHook
 from ..engine.seeding import SeedIterationsHook, seeded_loader
+from .processes import on_cpu, without_devices
 
 
 class CommandRunner(Runner):
@@ -46,7 +50,11 @@ class CommandRunner(Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up the processes, and create a log folder that no other run has."""
-        super().setup_env(env_cfg)
+        if self.distributed and get_device() == 'cpu':
+            with without_devices():
+                super().setup_env({**env_cfg, 'dist_cfg': on_cpu(env_cfg.get('dist_cfg') or {})})
+        else:
+            super().setup_env(env_cfg)
         # MMEngine names it by the second, and runs that start in the same second would share it.
         if self._rank == 0:
             while True:
@@ -73,6 +81,23 @@ class CommandRunner(Runner):
         if isinstance(loop, dict) and isinstance(self._train_dataloader, dict):
             self._train_dataloader = seeded_loader(self._train_dataloader, self.seed)
         return super().build_train_loop(loop)
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes, also where they have no device of their own."""
+        if self.distributed and get_device() == 'cpu' and not is_model_wrapper(model):
+            if self.cfg.get('sync_bn'):
+                raise ValueError(
+                    f'sync_bn={self.cfg.sync_bn!r}: PyTorch synchronises batch norms on GPUs alone; leave '
+                    'it out, or train in one process'
+                )
+            model_wrapper_cfg = {
+                'type': 'MMDistributedDataParallel',
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                **(model_wrapper_cfg or {}),
+                'device_ids': None,  # mmengine would give it that of a GPU
+            }
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def dump_config(self) -> None:
         """Do nothing yet: see :meth:`set_up`."""

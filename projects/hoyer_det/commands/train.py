@@ -1,18 +1,20 @@
 """``hoyer-det train CONFIG``: train a detector or classifier."""
 
 import argparse
+import os
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 
 from ..config import check_data, load_config
-from ..engine.checkpoint import check_resumable, check_starting_weights
+from ..engine.checkpoint import check_resumable, check_starting_weights, newest_good_checkpoint
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .from_twin import TWIN_SHARE, FromTwin
 from .memory import keep_freed_memory
-from .resuming import newest, resume_from
+from .resuming import how_to_go_on, newest, resume_from
 from .runner import CommandRunner
 
 
@@ -119,10 +121,17 @@ def run_from_twin(args: argparse.Namespace) -> None:
         cfg = build_config(args)
         share = TWIN_SHARE if args.twin_share is None else args.twin_share
         training = FromTwin(cfg, share, not args.no_teacher, args.resume is not None)
-    with one_line_errors():
+    with one_line_errors(interrupted=lambda: how_to_go_on(_stage_folder(cfg.work_dir))):
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
-    print(training.summary())
-    print(f'Checkpoints, logs and pictures of detections: {cfg.work_dir}')
+    if is_main_process():
+        print(training.summary())
+        print(f'Checkpoints, logs and pictures of detections: {cfg.work_dir}')
+
+
+def _stage_folder(work_dir: str) -> str:
+    """Return where the newest checkpoint of a training by --from-twin is."""
+    tuned = newest_good_checkpoint(work_dir)[0]
+    return work_dir if tuned else os.path.join(work_dir, 'twin')
 
 
 def main() -> None:
@@ -137,6 +146,10 @@ def main() -> None:
         return
     with one_line_errors():
         runner = build_runner(args)
-    with one_line_errors(FloatingPointError, OSError, ValueError, AssertionError):
+    with one_line_errors(
+        *(FloatingPointError, OSError, ValueError, AssertionError),
+        interrupted=lambda: how_to_go_on(runner.work_dir),
+    ):
         runner.train()
-    print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')
+    if is_main_process():
+        print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')
