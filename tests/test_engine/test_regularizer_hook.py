@@ -30,7 +30,7 @@ WEIGHT = 1e-3
 @contextmanager
 def listening(model: nn.Module, weight: float = WEIGHT):
     """The hook at work on a model, without a training loop."""
-    runner = SimpleNamespace(model=model, hooks=[])
+    runner = SimpleNamespace(model=model, hooks=[], optim_wrapper=None)
     hook = HoyerRegularizerHook(weight)
     hook.before_train(runner)
     yield hook
@@ -115,7 +115,7 @@ def test_per_image_divides_by_the_batch():
     model = build_ssd()
     terms = []
     for per_image in (False, True):
-        runner = SimpleNamespace(model=model, hooks=[])
+        runner = SimpleNamespace(model=model, hooks=[], optim_wrapper=None)
         hook = HoyerRegularizerHook(WEIGHT, per_image=per_image)
         hook.before_train(runner)
         terms.append(model(**batch(model), mode='loss')['loss_hoyer'].item())
@@ -351,7 +351,7 @@ def test_check_follows_the_log_interval_and_the_epochs():
     model = build_ssd()
     loggers = [LoggerHook(interval=7), LoggerHook(interval=5)]
     hook = HoyerRegularizerHook(WEIGHT)
-    runner = SimpleNamespace(model=model, hooks=loggers)
+    runner = SimpleNamespace(model=model, hooks=loggers, optim_wrapper=None)
     hook.before_train(runner)
     assert hook.check_interval == 5
     # Before a checkpoint is written, whatever the interval.

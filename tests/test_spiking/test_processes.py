@@ -78,5 +78,7 @@ def test_processes_equal_one_with_the_whole_batch(tmp_path, world, extremum, sat
 def test_sync_bn_synchronises_the_neurons():
     nets = [nn.Sequential(norm(3), HoyerSpike()) for norm in (nn.BatchNorm2d, nn.SyncBatchNorm)]
     for net, expected in zip(nets, (False, True), strict=True):
-        HoyerRegularizerHook(0.0).before_train(SimpleNamespace(model=net, hooks=[]))
+        HoyerRegularizerHook(0.0).before_train(
+            SimpleNamespace(model=net, hooks=[], optim_wrapper=None)
+        )
         assert [m.synchronise for m in spiking_layers(net).values()] == [expected]

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..spiking import check_potentials, record_hoyer_squares, spiking_layers
+from .learning_rates import warn_of_slow_parts
 
 
 @HOOKS.register_module()
@@ -64,6 +65,7 @@ class HoyerRegularizerHook(Hook):
                 "Use a spiking backbone or act_cfg=dict(type='HoyerSpike'), or remove the hook from "
                 'custom_hooks'
             )
+        warn_of_slow_parts(runner, model)
         if any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
             for layer in spiking_layers(model).values():
                 layer.synchronise = True

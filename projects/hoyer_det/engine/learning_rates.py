@@ -1,0 +1,56 @@
+"""Finds spiking parts that begin at random weights and learn more slowly than the rest."""
+
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..spiking import spiking_layers
+
+# Initialisations that read weights from a file; all others draw them at random.
+_FROM_FILE = ('Pretrained', 'FromANN')
+
+
+def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
+    """Log a line for each part whose learning rate suits pre-trained weights that it has not.
+
+    DETR's descendants train their backbone at a tenth of the rate. A config that replaces the backbone by
+    a spiking one keeps that without an error.
+
+    Args:
+        runner: Runner whose optimizer is built. Weights that it loads itself, or resumes from, count as
+            pre-trained.
+        model: Its detector, without the wrapper of a distributed run.
+    """
+    if not isinstance(runner.optim_wrapper, OptimWrapper) or runner._load_from or runner._resume:
+        return
+    optimizer = runner.optim_wrapper.optimizer
+    rates = {
+        id(parameter): group.get('initial_lr', group['lr'])
+        for group in optimizer.param_groups
+        for parameter in group['params']
+    }
+    for name, part in model.named_children():
+        trained = [
+            rates[id(parameter)]
+            for parameter in part.parameters()
+            if parameter.requires_grad and id(parameter) in rates
+        ]
+        if not trained or not spiking_layers(part) or _starts_from_file(part):
+            continue
+        share = max(trained) / optimizer.defaults['lr']
+        if share < 1:
+            runner.logger.warning(
+                f'{name}: has random weights and learns at {share:g} of the learning rate, as pre-trained '
+                f'ones should; set optim_wrapper.paramwise_cfg.custom_keys.{name}.lr_mult=1.0, or start from '
+                'weights (docs/pretrained_weights.md)'
+            )
+
+
+def _starts_from_file(part: nn.Module) -> bool:
+    """Return whether the initialisation of a part, or of anything in it, reads weights from a file."""
+    for module in part.modules():
+        found = getattr(module, 'init_cfg', None) or []
+        for init in [found] if isinstance(found, dict) else found:
+            if init.get('type') in _FROM_FILE:
+                return True
+    return False

@@ -1,0 +1,43 @@
+"""A spiking part with random weights at a lower learning rate is named, once, at the start."""
+
+import pytest
+import torch
+from hoyer_det.engine import HoyerRegularizerHook
+from mmengine.logging import MMLogger
+from tiny_ssd import build_ssd, train
+
+SLOW = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+
+    def warning(logger: MMLogger, message: object, *args: object, **kwargs: object) -> None:
+        if 'learning rate' in str(message):
+            lines.append(str(message))
+
+    monkeypatch.setattr(MMLogger, 'warning', warning, raising=False)
+    return lines
+
+
+def test_slow_backbone(said, tmp_path):
+    model = build_ssd()
+    train(model, [HoyerRegularizerHook(1e-8)], tmp_path, paramwise_cfg=SLOW)
+    (line,) = said
+    assert line.startswith('backbone: has random weights and learns at 0.1 of the learning rate')
+    assert 'custom_keys.backbone.lr_mult=1.0' in line
+
+
+def test_equal_rates(said, tmp_path):
+    train(build_ssd(), [HoyerRegularizerHook(1e-8)], tmp_path)
+    assert not said
+
+
+def test_loaded_backbone(said, tmp_path):
+    model = build_ssd()
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=model.backbone.state_dict(), meta={}), file)
+    model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(file))
+    train(model, [HoyerRegularizerHook(1e-8)], tmp_path, paramwise_cfg=SLOW)
+    assert not said
