@@ -37,8 +37,9 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
         ]
         if not trained or not spiking_layers(part) or _starts_from_file(part):
             continue
-        share = max(trained) / optimizer.defaults['lr']
-        if share < 1:
+        rate = optimizer.defaults['lr']
+        if max(trained) < rate:
+            share = max(trained) / rate
             runner.logger.warning(
                 f'{name}: has random weights and learns at {share:g} of the learning rate, as pre-trained '
                 f'ones should; set optim_wrapper.paramwise_cfg.custom_keys.{name}.lr_mult=1.0, or start from '
