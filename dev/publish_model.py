@@ -26,10 +26,10 @@ from hoyer_det.config import move_data
 from hoyer_det.engine.checkpoint import check_fit, read_finite
 from hoyer_det.engine.finite_hook import first_nonfinite
 from hoyer_det.engine.neuron_settings import neuron_settings
-from hoyer_det.inference.detections import write_json
 from hoyer_det.weights.reading import Checkpoint
 from hoyer_det.weights.stored_config import stored_config
 from hoyer_det.weights.zoo import FOLDER, TABLE, ZooModel, zoo_models
+from hoyer_det_runtime.detections import write_json
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope

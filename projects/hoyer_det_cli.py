@@ -12,6 +12,7 @@ import sys
 COMMANDS = {
     'train': ('train', 'train a detector or classifier'),
     'test': ('test', 'evaluate a checkpoint'),
+    'export': ('export', 'write a detector as a checked ONNX file of integers'),
     'detect': ('detect', 'detect on images, folders, videos or a camera'),
     'zoo': ('zoo', 'list the trained models that come with the package'),
     'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from hoyer_det_runtime.detections import Detections, to_coco, write_json
 from tqdm import tqdm
 
 from .. import __version__
-from ..inference.detections import Detections, to_coco, write_json
 from ..inference.detector import Detector, load
 from ..inference.outputs import VideoFile, check_screen, plan_outputs, show, write_picture
 from ..inference.sources import Image, Source, find_sources

@@ -1,6 +1,16 @@
 """From a trained detector to a network for inference."""
 
 from .folding import SignFlip, check_conv_norm_fusion, fold_norms
+from .integers import FoldedLayer, fold
+from .levels import FiringLevel
 from .mmcv_guard import guard_mmcv_fusion
 
-__all__ = ['SignFlip', 'check_conv_norm_fusion', 'fold_norms', 'guard_mmcv_fusion']
+__all__ = [
+    'FiringLevel',
+    'FoldedLayer',
+    'SignFlip',
+    'check_conv_norm_fusion',
+    'fold',
+    'fold_norms',
+    'guard_mmcv_fusion',
+]

@@ -1,31 +1,12 @@
 """Folds batch norms into the convolutions before them, also across a max pooling."""
 
 import copy
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
-from mmcv.cnn import Conv2d, ConvModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..backbones.blocks import SpikingSequential
-from ..backbones.resnet import SpikingBasicBlock, SpikingBottleneck
-from ..backbones.shortcut import ShortcutConvBlock
-from ..kernels import SpikeConv2d
-
-# Convolutions whose weight is used as it stands; weight standardisation, for one, would undo a scale.
-_CONVS = (nn.Conv2d, Conv2d, SpikeConv2d)
-_SEQUENTIAL = (nn.Sequential.forward, SpikingSequential.forward, ShortcutConvBlock.forward)
-
-
-class _Place(NamedTuple):
-    """A convolution and the norm that reads its output, by their names in ``owner``."""
-
-    owner: nn.Module
-    conv: str
-    norm: str
-    pooled: bool
+from .places import Place, find_places
 
 
 class SignFlip(nn.Module):
@@ -71,12 +52,16 @@ def fold_norms(model: nn.Module) -> nn.Module:
         ['SpikeConv2d', 'LeanMaxPool2d', 'Identity', 'FastHoyerSpike']
     """
     model = copy.deepcopy(model).eval()
-    for place in list(_places(model)):
-        conv = copy.deepcopy(getattr(place.owner, place.conv))
-        rest = _fold(conv, getattr(place.owner, place.norm), place.pooled)
-        setattr(place.owner, place.conv, conv)
-        setattr(place.owner, place.norm, rest)
+    for place in conv_norm_places(model):
+        fold_norm(place)
     return model
+
+
+def fold_norm(place: Place) -> None:
+    """Fold the norm of a place into a copy of its convolution, in place."""
+    conv = copy.deepcopy(place.conv.layer)
+    place.norm.put(_fold(conv, place.norm.layer, place.pooled))
+    place.conv.put(conv)
 
 
 def check_conv_norm_fusion(model: nn.Module) -> None:
@@ -94,10 +79,10 @@ def check_conv_norm_fusion(model: nn.Module) -> None:
     """
     names = {module: name for name, module in model.named_modules()}
     shared: dict[nn.Module, nn.Module] = {}
-    for owner, conv_name, norm_name, pooled in _places(model):
-        conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
+    for place in conv_norm_places(model):
+        conv, norm = place.conv.layer, place.norm.layer
         other = shared.setdefault(conv, norm) is not norm
-        if pooled or other:
+        if place.pooled or other:
             reason = (
                 'several norms share it'
                 if other
@@ -109,59 +94,28 @@ def check_conv_norm_fusion(model: nn.Module) -> None:
             )
 
 
-def _places(model: nn.Module) -> Iterator[_Place]:
-    """Yield every convolution whose output a batch norm reads, directly or behind a max pooling."""
-    for module in model.modules():
-        if isinstance(module, ConvModule):
-            pairs = _in_conv_module(module)
-        elif isinstance(module, nn.Sequential) and type(module).forward in _SEQUENTIAL:
-            pairs = _in_sequence(module)
-        elif isinstance(module, SpikingBasicBlock):
-            pairs = [('conv', 'norm', False)]
-        elif isinstance(module, SpikingBottleneck):
-            pairs = [('conv1', 'norm2', False), ('conv2', 'norm3', False)]
-        else:
-            continue
-        for conv, norm, pooled in pairs:
-            if _fits(getattr(module, conv), getattr(module, norm)):
-                yield _Place(module, conv, norm, pooled)
-
-
-def _in_sequence(module: nn.Sequential) -> list[tuple[str, str, bool]]:
-    layers = [(name, layer) for name, layer in module.named_children()]
-    found = []
-    for index, (name, layer) in enumerate(layers):
-        behind = layers[index + 1 : index + 3]
-        pooled = len(behind) == 2 and isinstance(behind[0][1], nn.MaxPool2d)
-        if isinstance(layer, nn.Conv2d) and behind:
-            found.append((name, behind[pooled][0], pooled))
-    return found
-
-
-def _in_conv_module(module: ConvModule) -> list[tuple[str, str, bool]]:
-    follows = module.order.index('norm') == 1 + module.order.index('conv')
-    if not module.with_norm or not follows or module.efficient_conv_bn_eval_forward is not None:
-        return []
-    return [('conv', module.norm_name, False)]
-
-
-def _fits(conv: nn.Module, norm: nn.Module) -> bool:
-    plain = type(conv) in _CONVS and 'weight' in conv._parameters  # no spectral norm or pruning
-    return plain and isinstance(norm, _BatchNorm) and norm.running_mean is not None
+def conv_norm_places(model: nn.Module) -> list[Place]:
+    """Return the places where a batch norm reads a convolution, directly or behind a max pooling."""
+    return [place for place in find_places(model) if place.conv and place.norm]
 
 
 @torch.no_grad()
 def _fold(conv: nn.Conv2d, norm: _BatchNorm, pooled: bool) -> nn.Module:
     """Fold a norm into a convolution, in place; return what has to stay behind."""
     # In float64: this is done once, and each rounding here would be one more in every output.
-    mean, scale = norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt()
-    shift = torch.zeros_like(mean)
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), norm.bias.double()
-    shift = shift - scale * mean
+    scale, shift = norm_affine(norm)
     if conv.bias is not None:
         shift = shift + scale * conv.bias.double()
     sign = torch.ones_like(scale).copysign(scale) if pooled else torch.ones_like(scale)
     conv.weight.copy_(conv.weight.double() * (sign * scale).view(-1, 1, 1, 1))
     conv.bias = nn.Parameter((sign * shift).to(conv.weight.dtype))
     return SignFlip(sign.to(conv.weight.dtype)) if bool((sign < 0).any()) else nn.Identity()
+
+
+def norm_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of a batch norm in evaluation, each float64 (C,)."""
+    mean, scale = norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt()
+    shift = torch.zeros_like(mean)
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), norm.bias.double()
+    return scale, shift - scale * mean

@@ -3,7 +3,8 @@
 Nothing of it is imported by ``import hoyer_det``; ``from hoyer_det import load`` does.
 """
 
-from .detections import Detections
+from hoyer_det_runtime.detections import Detections
+
 from .detector import Detector, load
 
 __all__ = ['Detections', 'Detector', 'load']

@@ -8,6 +8,7 @@ import cv2
 import mmcv
 import numpy as np
 import torch
+from hoyer_det_runtime.detections import Detections
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
@@ -20,7 +21,6 @@ from ..engine.checkpoint import check_fit, read_finite
 from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config
 from ..weights.zoo import checkpoint_path
-from .detections import Detections
 from .sources import find_sources
 
 _MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them

@@ -1,0 +1,140 @@
+"""From a detector to a checked file."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from hoyer_det_runtime.description import KEY
+from mmengine.config import Config
+from torch import nn
+
+from ..engine.storage import replacing
+from ..spiking import HoyerSpike
+from .checking import Comparison, compare
+from .description import describe, input_of, output_of
+from .exported_detector import ExportedDetector
+from .folding import fold_norms
+from .graph import to_onnx
+from .graph_nms import add_nms
+from .integers import FoldedLayer, fold
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How a detector is exported.
+
+    Attributes:
+        weights: Bits of each weight, 2 to 8.
+        heads: ``'int8'`` or ``'fp32'``, for weights of read-outs.
+        stem: ``'int8'`` or ``'fp32'``.
+        real: Whether to leave everything in float32.
+        nms: Whether the graph ends with NMS, and has an output ``detections``.
+        shape: Height and width of the input, by default those of the config.
+        engines: Engines to check the file in.
+    """
+
+    weights: int = 8
+    heads: str = 'int8'
+    stem: str = 'int8'
+    real: bool = False
+    nms: bool = False
+    shape: tuple[int, int] | None = None
+    engines: Sequence[str] = ('onnxruntime',)
+
+
+@dataclass
+class Exported:
+    """What became of an export.
+
+    Attributes:
+        path: The file.
+        kind: ``'spiking'``, ``'float'`` or ``'int8'``.
+        layers: What became of each layer.
+        comparisons: The check in each engine.
+    """
+
+    path: Path
+    kind: str
+    layers: list[FoldedLayer] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+
+
+def export(
+    model: nn.Module,
+    cfg: Config,
+    path: str | Path,
+    settings: ExportSettings | None = None,
+    checkpoint: str | Path | None = None,
+    quantize: Callable[[Path, dict[str, Any]], onnx.ModelProto] | None = None,
+) -> Exported:
+    """Export a detector into a file that is there only if it passed its check.
+
+    A spiking detector is folded (:func:`fold`). One without neurons stays in float32, unless
+    ``quantize`` makes it int8.
+
+    Args:
+        model: Single-stage detector, in the state to export, with ``dataset_meta``.
+        cfg: Its config, for the test pipeline.
+        path: File to write, ``.onnx``.
+        settings: How.
+        checkpoint: File whose SHA-256 is written down.
+        quantize: Turns a float32 file into an int8 one: see :func:`hoyer_det.deploy.int8.quantizer`.
+
+    Raises:
+        ValueError: If the detector cannot be exported, or the file computes anything else than it.
+    """
+    settings = settings or ExportSettings()
+    spiking = any(isinstance(module, HoyerSpike) for module in model.modules())
+    given = input_of(cfg, model, settings.shape)
+    size = tuple(given['size'])
+    folds = spiking and not settings.real
+    if folds:
+        network = fold(model, settings.weights, settings.stem, settings.heads, size)
+    else:
+        network = fold_norms(model)
+    detector = ExportedDetector(network, size)
+    proto, names = to_onnx(detector)
+    kind = 'spiking' if folds else 'float'
+    outcome = Exported(Path(path), kind, getattr(network, 'folded_layers', []))
+    if not folds and spiking:
+        # Real-valued neurons next to their level round differently in every engine: nothing to compare.
+        engines: Sequence[str] = ()
+    else:
+        engines = settings.engines
+    outcome.comparisons = [compare(proto, detector, engine) for engine in engines]
+    for comparison in outcome.comparisons:
+        if not comparison.good:
+            raise ValueError(f'{path}: not written, it would compute something else: {comparison}')
+    description = describe(
+        model.dataset_meta['classes'],
+        given,
+        output_of(network, detector.levels, detector.clips),
+        kind=kind,
+        spikes=names,
+        bits={layer.name: layer.bits for layer in outcome.layers},
+        rates=outcome.comparisons[0].rates if outcome.comparisons else {},
+        config=Path(cfg.filename or '').stem,
+        checkpoint=_hash(checkpoint),
+    )
+    if quantize is not None and not spiking and not settings.real:
+        with replacing(path) as part:
+            onnx.save(proto, str(part))
+            proto = quantize(part, given)
+        outcome.kind = description['kind'] = 'int8'
+    if settings.nms:
+        add_nms(proto, description['output'])
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(description)
+    with replacing(path) as part:
+        onnx.save(proto, str(part))
+    return outcome
+
+
+def _hash(path: str | Path | None) -> str | None:
+    if path is None or not Path(path).is_file():
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,75 @@
+"""Turns a detector into an ONNX graph."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from .exported_detector import ExportedDetector
+from .onnx_pass import use_integers
+
+_LARGEST_BATCH = 4096
+
+
+def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
+    """Export a detector, folded or not, with a dynamic batch.
+
+    Args:
+        detector: What to export, float32.
+
+    Returns:
+        The model, of input ``image`` and outputs ``boxes`` and ``scores``; and the names of the tensors of
+        spikes, none where the detector is not folded.
+    """
+    image = torch.zeros(2, 3, *detector.size, dtype=torch.uint8)
+    batch = torch.export.Dim('N', min=1, max=_LARGEST_BATCH)
+    with _quiet():
+        program = torch.onnx.export(
+            detector.eval(),
+            (image,),
+            dynamo=True,
+            input_names=['image'],
+            output_names=['boxes', 'scores'],
+            dynamic_shapes=({0: batch},),
+            verbose=False,
+        )
+    names = use_integers(program.model, _steps(detector))
+    program.model.producer_name = 'hoyer_det'
+    for node in program.model.graph:
+        node.metadata_props.clear()  # stack traces with paths of this machine
+        node.doc_string = None
+    for value in program.model.graph.initializers.values():
+        value.metadata_props.clear()
+    program.model.metadata_props.clear()
+    program.model.graph.metadata_props.clear()
+    model = ir.to_proto(program.model)
+    onnx.checker.check_model(model)
+    return model, names
+
+
+def _steps(detector: nn.Module) -> dict[str, object]:
+    """Return the steps of rounded weights by the names that the exporter gives to the weights."""
+    return {
+        f'{name}.weight': module.steps.numpy()
+        for name, module in detector.named_modules()
+        if 'steps' in module._buffers
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about itself from the user."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
