@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from hoyer_det_runtime import ENGINES, Model
 from hoyer_det_runtime.detections import Detections, to_coco, write_json
 from tqdm import tqdm
 
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         'COCO format.',
         epilog=f'models that come with the package: {", ".join(zoo_models())}',
     )
-    parser.add_argument('model', help='checkpoint file (.pth), or the name of a model below')
+    parser.add_argument('model', help='checkpoint (.pth), exported file (.onnx), or a model below')
     parser.add_argument(
         'inputs',
         nargs='+',
@@ -42,6 +43,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out-dir', type=Path, default=Path('detections'), help='(detections)')
     parser.add_argument('--device', help='such as cpu or cuda:0 (the GPU where there is one)')
+    parser.add_argument(
+        '--engine',
+        choices=['torch', *ENGINES],
+        help='torch for a checkpoint, another for an exported file (onnxruntime)',
+    )
+    parser.add_argument('--threads', type=int, help='of an exported file')
     parser.add_argument(
         '--show', action='store_true', help='also show the pictures on a screen; q ends'
     )
@@ -60,7 +67,7 @@ class Run:
         unreadable: A line for each image that could not be read.
     """
 
-    def __init__(self, model: Detector, args: argparse.Namespace) -> None:
+    def __init__(self, model: Detector | Model, args: argparse.Namespace) -> None:
         self.model = model
         self.score_thr: float = args.score_thr
         self.show: bool = args.show
@@ -121,7 +128,7 @@ def main() -> None:
         paths = plan_outputs(sources, args.out_dir)
         if args.show:
             check_screen()
-        model = load(args.model, args.device)
+        model = load(args.model, args.device, args.engine, args.threads)
         run = Run(model, args)
         run(sources, paths)
         if run.unreadable and not run.results:

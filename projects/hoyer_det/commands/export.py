@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hoyer_det_runtime.engines import ENGINES
 
-from ..config import load_config
+from ..config import check_data, load_config
 from ..engine.checkpoint import check_fit, read_finite
 from ..twins import check_twin
 from ..weights.zoo import zoo_path
@@ -80,17 +80,20 @@ def run(args: argparse.Namespace) -> None:
     from ..deploy.loading import build_for_export
 
     args.checkpoint = zoo_path(args.checkpoint)
-    cfg = load_config(args.config, args.cfg_options, args.twin, complete=False)
+    # Only calibration needs the data.
+    to_int8 = args.twin == 'relu' and not args.float
+    cfg = load_config(args.config, args.cfg_options, args.twin, complete=to_int8)
     check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
     model = build_for_export(cfg, checkpoint, args.checkpoint)
     check_fit(checkpoint, model, args.checkpoint, str(cfg.filename))
     model.load_state_dict(checkpoint.weights)
     quantize = None
-    if cfg.get('twin') == 'relu' and not args.float:
+    if to_int8:
         from ..deploy.int8 import quantizer
 
-        quantize = quantizer(cfg, args.calibration_images)
+        check_data(cfg, ('train_dataloader',))
+        quantize = quantizer(cfg, args.calibration_images, args.heads)
     settings = ExportSettings(
         weights=args.weights,
         heads=args.heads,

@@ -1,15 +1,19 @@
 """``hoyer-det test CONFIG CHECKPOINT``: evaluate a detector or classifier."""
 
 import argparse
+import statistics
 
+from hoyer_det_runtime import ENGINES
+from hoyer_det_runtime.description import read_description
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from ..config import check_data, load_config
+from ..config import check_data, dataset_classes, load_config
 from ..engine.checkpoint import check_checkpoint
+from ..inference.exported import ExportedModel
 from ..twins import check_twin
 from ..weights.zoo import zoo_path
 from .arguments import add_common_arguments, set_up_work_dir
@@ -22,12 +26,18 @@ def parse_args() -> argparse.Namespace:
     """Read the flags; they are those of MMDetection's tools/test.py."""
     parser = argparse.ArgumentParser(description='Evaluate a detector or classifier.')
     parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('checkpoint', help='checkpoint file, or a model of the zoo')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, a model of the zoo, or an exported file'
+    )
     parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions into a pickle file')
     parser.add_argument('--show', action='store_true', help='show the pictures on a screen')
     parser.add_argument('--show-dir', help='folder for the pictures, below work_dir/timestamp')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation by flipping')
+    parser.add_argument(
+        '--engine', choices=list(ENGINES), help='for an exported file (onnxruntime)'
+    )
+    parser.add_argument('--threads', type=int, help='of an exported file')
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -49,6 +59,29 @@ def add_tta(cfg: ConfigDict) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
+def use_exported(cfg: Config, args: argparse.Namespace) -> None:
+    """Put an exported file in the place of the model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is none, has other classes than the test data, or flags do not fit it.
+    """
+    if args.tta:
+        raise ValueError('--tta: an exported file has no test-time augmentation')
+    description = read_description(args.checkpoint)
+    wanted = dataset_classes(cfg)
+    if wanted is not None and list(wanted) != description['classes']:
+        raise ValueError(
+            f'{args.checkpoint}: knows the classes {description["classes"]}, the test data has '
+            f'{list(wanted)}'
+        )
+    engine = args.engine or 'onnxruntime'
+    cfg.model = dict(
+        type='ExportedModel', path=args.checkpoint, engine=engine, threads=args.threads
+    )
+    cfg.custom_hooks = []  # they look for neurons
+
+
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first image."""
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
@@ -57,9 +90,16 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('test_dataloader',))
-    check_twin(cfg, args.checkpoint)
-    check_checkpoint(cfg, args.checkpoint)
-    cfg.load_from = args.checkpoint
+    if args.checkpoint.endswith('.onnx'):
+        use_exported(cfg, args)
+    elif args.engine or args.threads:
+        raise ValueError(
+            f'{args.checkpoint}: --engine and --threads are for exported files (.onnx)'
+        )
+    else:
+        check_twin(cfg, args.checkpoint)
+        check_checkpoint(cfg, args.checkpoint)
+        cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
     if args.tta:
@@ -82,4 +122,7 @@ def main() -> None:
         runner = build_runner(args)
     with one_line_errors(OSError, ValueError, AssertionError):
         runner.test()
+    if isinstance(runner.model, ExportedModel):
+        times = runner.model.milliseconds
+        print(f'{statistics.median(times):.1f} ms per image, the median of {len(times)}')
     print(f'Metrics and pictures of detections: {runner.log_dir}')

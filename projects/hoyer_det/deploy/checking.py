@@ -13,6 +13,7 @@ from hoyer_det_runtime.engines import open_engine
 from torch import Tensor, nn
 
 from .exported_detector import ExportedDetector
+from .graph import quiet
 from .levels import FiringLevel
 
 # Where a level is compared with a potential that engines round: relative to the largest potential.
@@ -95,7 +96,7 @@ def compare(
     watcher = _Watcher(inner)
     handles = [neuron.register_forward_hook(watcher) for neuron in neurons]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             boxes, scores = reference(torch.from_numpy(images))
     finally:
         for handle in handles:

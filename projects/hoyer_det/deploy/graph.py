@@ -28,7 +28,7 @@ def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
     """
     image = torch.zeros(2, 3, *detector.size, dtype=torch.uint8)
     batch = torch.export.Dim('N', min=1, max=_LARGEST_BATCH)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             detector.eval(),
             (image,),
@@ -62,8 +62,8 @@ def _steps(detector: nn.Module) -> dict[str, object]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about itself from the user."""
+def quiet() -> Iterator[None]:
+    """Keep from the user what the exporter and MMDetection's batched coders say about themselves."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import hoyer_det_runtime
 import mmcv
 import numpy as np
 import torch
-from hoyer_det_runtime.detections import Detections
+from hoyer_det_runtime import Detections, Model
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
@@ -26,19 +27,28 @@ from .sources import find_sources
 _MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them
 
 
-def load(model: str | Path, device: str | None = None) -> 'Detector':
-    """Load a trained detector.
+def load(
+    model: str | Path,
+    device: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+) -> 'Detector | Model':
+    """Load a trained detector, or one that was exported.
 
     The config and the classes come from the checkpoint; the data it was trained on are not needed.
 
     Args:
-        model: Checkpoint file, or the name of a model of the zoo (``hoyer-det zoo`` lists them).
-        device: Such as ``cpu`` or ``cuda:0``; by default the GPU where there is one.
+        model: Checkpoint file, the name of a model of the zoo (``hoyer-det zoo`` lists them), or an
+            exported file (``.onnx``).
+        device: Of a checkpoint, such as ``cpu`` or ``cuda:0``; by default the GPU where there is one.
+        engine: Of an exported file: ``onnxruntime`` (the default), ``openvino`` or ``spikes``. For a
+            checkpoint it is ``torch``.
+        threads: Of an exported file; by default the engine's own choice.
 
     Raises:
         FileNotFoundError: If there is no such file or model.
         ValueError: If it is no checkpoint of a detector, holds no config, or its weights are damaged;
-            or if the device cannot be used.
+            if the device cannot be used; or if engine and file do not fit.
 
     Example:
         >>> from hoyer_det import load
@@ -46,7 +56,15 @@ def load(model: str | Path, device: str | None = None) -> 'Detector':
         >>> results = model.predict('street.jpg')  # doctest: +SKIP
         >>> results[0].names, results[0].boxes  # doctest: +SKIP
     """
-    return Detector(model, device)
+    exported = Path(model).suffix == '.onnx'
+    if engine is not None and exported != (engine != 'torch'):
+        wanted = 'a checkpoint (.pth)' if exported else 'an exported file (`hoyer-det export`)'
+        raise ValueError(f'{model}: the engine {engine} needs {wanted}')
+    if not exported:
+        return Detector(model, device)
+    if device not in (None, 'cpu'):
+        raise ValueError(f'{model}: exported files run on the CPU; leave out device {device}')
+    return hoyer_det_runtime.load(model, engine or 'onnxruntime', threads)
 
 
 class Detector(DetInferencer):

@@ -93,7 +93,7 @@ def checkpoint_path(model: str | Path) -> Path:
     """
     path = Path(model)
     if path.suffix in ('.onnx', '.xml'):
-        raise ValueError(f'{model}: exported models are not supported yet; give a .pth file')
+        raise ValueError(f'{model}: is an exported model; a checkpoint (.pth) is needed here')
     if path.is_file():
         return path
     if path.is_dir():

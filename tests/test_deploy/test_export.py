@@ -1,0 +1,216 @@
+"""Exported files: the spikes of every layer, and the detections of MMDetection's own loop."""
+
+import copy
+import subprocess
+import sys
+
+import cv2
+import hoyer_det_runtime
+import numpy as np
+import onnx
+import pytest
+import torch
+from hoyer_det.deploy import fold
+from hoyer_det.deploy.export import ExportSettings, export
+from mmengine.dataset import Compose, pseudo_collate
+from tiny_detectors import CLASSES, MODELS_BY_NAME, SIDE, tiny_config, tiny_detector
+
+ENGINES = ('onnxruntime', 'openvino')
+
+
+@pytest.fixture(scope='module')
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (48, 80, 3), np.uint8)
+
+
+@pytest.fixture(scope='module')
+def ssd_file(tmp_path_factory: pytest.TempPathFactory):
+    cfg = tiny_config('ssd')
+    path = tmp_path_factory.mktemp('export') / 'ssd.onnx'
+    export(tiny_detector(cfg), cfg, path, ExportSettings(weights=4, nms=True))
+    return path
+
+
+@pytest.mark.parametrize('name', MODELS_BY_NAME)
+def test_spikes_are_equal_in_both_engines_and_detections_are_mmdetections(name, tmp_path, picture):
+    cfg = tiny_config(name, keep_ratio=name == 'yolo')
+    model = tiny_detector(cfg)
+    outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))
+    assert [comparison.engine for comparison in outcome.comparisons] == list(ENGINES)
+    for comparison in outcome.comparisons:
+        assert comparison.good and comparison.rounded == 0 and comparison.spikes > 1000
+        assert 0.05 < np.mean(list(comparison.rates.values())) < 0.95
+    assert name in ('retinanet', 'fcos') or any(layer.inverted for layer in outcome.layers)
+    # Detections: MMDetection's pipeline and head on the folded network, the runtime on the file.
+    folded = fold(model, size=(SIDE, SIDE))
+    cv2.imwrite(str(tmp_path / 'a.png'), picture)
+    pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    data = pseudo_collate([pipeline(dict(img_path=str(tmp_path / 'a.png'), img_id=0))])
+    with torch.no_grad():
+        expected = folded.test_step(data)[0].pred_instances
+    found = hoyer_det_runtime.load(tmp_path / 'm.onnx').predict(tmp_path / 'a.png', 0.0)[0]
+    assert len(expected) > 5 and found.classes == CLASSES and found.size == (48, 80)
+    with_factor = name in ('yolo', 'fcos')  # thresholds hold before the product in MMDetection
+    number = 5 if with_factor else len(expected)
+    assert with_factor or len(found) == number
+    np.testing.assert_allclose(found.scores[:number], expected.scores[:number], atol=1e-5)
+    # Boxes of equal scores may be in another order.
+    ours = np.column_stack([found.boxes, found.labels])
+    for box, label in zip(expected.bboxes[:number], expected.labels[:number], strict=True):
+        distance = np.abs(ours - np.array([*box.tolist(), int(label)])).max(1)
+        assert distance.min() < 1e-2
+
+
+def test_weights_of_four_bits_and_the_batch_is_free(ssd_file):
+    model = onnx.load(ssd_file)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    convs = [node for node in model.graph.node if node.op_type == 'QLinearConv']
+    largest = [np.abs(stored[node.input[3]].astype(int)).max() for node in convs]
+    assert 8 < largest[0] <= 64 and max(largest[1:]) == 7  # the stem keeps more
+    engine = hoyer_det_runtime.load(ssd_file).engine
+    images = np.random.default_rng(1).integers(0, 255, (3, 3, SIDE, SIDE), np.uint8)
+    together = engine(images)['scores']
+    alone = [engine(image[None])['scores'][0] for image in images]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_nms_in_the_graph_finds_what_the_runtime_finds(ssd_file, picture):
+    model = hoyer_det_runtime.load(ssd_file)
+    prepared = cv2.resize(picture, (SIDE, SIDE))[..., ::-1].transpose(2, 0, 1)
+    rows = model.engine(np.ascontiguousarray(prepared)[None])['detections']
+    found = model.predict(picture, 0.0)[0]
+    best = rows[rows[:, 2].argsort()[::-1]][: len(found)]
+    np.testing.assert_allclose(best[:, 2], found.scores, atol=1e-6)
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    cfg = tiny_config('ssd')
+    from hoyer_det.deploy import export as module
+
+    def spoilt(detector):
+        proto, names = to_onnx(detector)
+        bias = next(t for t in proto.graph.initializer if t.name.endswith('1.0.conv.weight.bias'))
+        values = onnx.numpy_helper.to_array(bias).copy()
+        values[0] += 2
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        return proto, names
+
+    to_onnx = module.to_onnx
+    monkeypatch.setattr(module, 'to_onnx', spoilt)
+    with pytest.raises(ValueError, match=r'not written.*DIFFERENT in 1 layers .*stages.1.0.act'):
+        export(tiny_detector(cfg), cfg, tmp_path / 'm.onnx')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_head_that_decodes_in_its_own_way_is_named(tmp_path):
+    cfg = tiny_config('fcos')
+    cfg.model.bbox_head = dict(
+        type='GFLHead',
+        num_classes=3,
+        in_channels=8,
+        stacked_convs=1,
+        feat_channels=8,
+        norm_cfg=dict(type='BN'),
+        anchor_generator=dict(
+            type='AnchorGenerator',
+            ratios=[1.0],
+            octave_base_scale=8,
+            scales_per_octave=1,
+            strides=[8] * 4,
+        ),
+    )
+    with pytest.raises(ValueError, match='GFLHead cannot be exported; known are'):
+        export(tiny_detector(cfg), cfg, tmp_path / 'm.onnx')
+
+
+def test_unknown_step_of_the_pipeline_is_named(tmp_path):
+    cfg = tiny_config('ssd')
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='Albu'))
+    with pytest.raises(ValueError, match='test pipeline has Albu'):
+        export(tiny_detector(cfg), cfg, tmp_path / 'm.onnx')
+
+
+def test_relu_twin_and_float_file(tmp_path, picture):
+    cfg = tiny_config('ssd')
+    for part in ('backbone', 'neck'):
+        cfg.model[part].act_cfg = dict(type='ReLU')
+    model = tiny_detector(cfg)
+    outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))
+    assert outcome.kind == 'float' and all(c.good for c in outcome.comparisons)
+    image = torch.from_numpy(cv2.resize(picture, (SIDE, SIDE)).transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        data = model.data_preprocessor(dict(inputs=[image], data_samples=None))
+        scores = model.bbox_head(model.extract_feat(data['inputs']))[0]
+    flat = [s.permute(0, 2, 3, 1).reshape(1, -1, 4) for s in scores]
+    expected = torch.cat(flat, 1).softmax(-1)[..., :-1]
+    found = hoyer_det_runtime.load(tmp_path / 'm.onnx').engine(image.numpy()[None, ::-1].copy())
+    np.testing.assert_allclose(found['scores'], expected, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------
+# The runtime
+# ------------------------------------------------------------------------------------------------
+
+
+def test_runtime_needs_neither_torch_nor_mmdetection(ssd_file, tmp_path, picture):
+    cv2.imwrite(str(tmp_path / 'a.png'), picture)
+    code = (
+        'import sys; sys.modules.update(dict.fromkeys(("torch", "mmdet", "mmcv", "mmengine")));'
+        'import hoyer_det_runtime as r; m = r.load(sys.argv[1], threads=1);'
+        'found, = m.predict(sys.argv[2], 0.0); print(len(found));'
+        'assert m.draw(sys.argv[2], found).shape[2] == 3'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(ssd_file), str(tmp_path / 'a.png')],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(hoyer_det_runtime.load(ssd_file).predict(picture, 0.0)[0]) > 0
+
+
+def described(path, **changes) -> bytes:
+    model = onnx.load(path)
+    import json
+
+    content = json.loads(model.metadata_props[0].value)
+    content.update(changes)
+    model.metadata_props[0].value = json.dumps(content)
+    return model.SerializeToString()
+
+
+def foreign() -> bytes:
+    x = onnx.helper.make_tensor_value_info('x', 1, [1])
+    y = onnx.helper.make_tensor_value_info('y', 1, [1])
+    node = onnx.helper.make_node('Relu', ['x'], ['y'])
+    return onnx.helper.make_model(onnx.helper.make_graph([node], 'g', [x], [y])).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        (lambda file: file.read_bytes()[:20000], 'is no ONNX file, or is truncated'),
+        (lambda file: b'', 'is no ONNX file, or is truncated'),
+        (lambda file: b'PK\x03\x04 something else', 'is no ONNX file, or is truncated'),
+        (lambda file: foreign(), 'has no description by hoyer_det'),
+        (lambda file: described(file, format=0), 'is of format 0, this version reads 1'),
+        (lambda file: described(file, output=None), 'its description has no output'),
+    ],
+    ids=['truncated', 'empty', 'zip', 'foreign', 'older', 'incomplete'],
+)
+def test_wrong_files_are_said_in_one_line(ssd_file, tmp_path, content, words):
+    path = tmp_path / 'm.onnx'
+    path.write_bytes(content(ssd_file))
+    with pytest.raises(ValueError, match=words) as error:
+        hoyer_det_runtime.load(path)
+    assert '\n' not in str(error.value) and str(path) in str(error.value)
+
+
+def test_engines_that_are_not_there(ssd_file, monkeypatch):
+    with pytest.raises(ValueError, match='no such engine; known are onnxruntime'):
+        hoyer_det_runtime.load(ssd_file, 'tensorrt')
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    with pytest.raises(ValueError, match='is not installed here .* pip install openvino'):
+        hoyer_det_runtime.load(ssd_file, 'openvino')
+    with pytest.raises(FileNotFoundError, match='no such file'):
+        hoyer_det_runtime.load(copy.copy(ssd_file).with_name('b.onnx'))
