@@ -51,7 +51,8 @@ def fold_norms(model: nn.Module) -> nn.Module:
         >>> [type(layer).__name__ for layer in folded.stages[1][0]]
         ['SpikeConv2d', 'LeanMaxPool2d', 'Identity', 'FastHoyerSpike']
     """
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model)
+    model.eval()  # returns None for Darknet
     for place in conv_norm_places(model):
         fold_norm(place)
     return model

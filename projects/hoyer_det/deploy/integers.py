@@ -99,7 +99,8 @@ def fold(
     """
     if weights not in BITS:
         raise ValueError(f'fold: weights={weights} bits; possible are {BITS[0]} to {BITS[-1]}')
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = copy.deepcopy(model).requires_grad_(False)
+    model.eval()  # returns None for Darknet
     if not any(isinstance(module, HoyerSpike) for module in model.modules()):
         raise ValueError(f'fold: {type(model).__name__} has no HoyerSpike')
     return _Fold(model, weights, stem, heads, size).run()
