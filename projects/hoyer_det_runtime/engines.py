@@ -14,7 +14,7 @@ Engine = Callable[[np.ndarray], dict[str, np.ndarray]]
 ENGINES = {
     'onnxruntime': 'hoyer_det_runtime.engines:OnnxRuntime',
     'openvino': 'hoyer_det_runtime.engines:OpenVino',
-    'spikes': 'hoyer_det_runtime.spikes:SpikesEngine',
+    'spikes': 'hoyer_det_runtime.spikes:SpikeEngine',
 }
 
 
@@ -39,7 +39,7 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
     module, cls = ENGINES[name].split(':')
     try:
         kind = getattr(importlib.import_module(module), cls)
-        return kind(path, threads)
+        return kind(path) if threads is None else kind(path, threads)
     except ImportError as error:
         raise ValueError(
             f'engine {name!r}: is not installed here ({error}); pip install {name}'
