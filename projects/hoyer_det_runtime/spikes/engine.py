@@ -1,0 +1,160 @@
+"""Runs an exported model on its spikes."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from . import native
+from .graph import Graph
+from .islands import Island
+from .layers import BITS, Fire, RealConv, StemConv
+from .matching import find_layers
+from .plan import Constants, Plan
+from .schedule import Stage, schedule
+
+
+@dataclass
+class _Ready:
+    """A plan and its steps."""
+
+    plan: Plan
+    steps: list[Callable[[dict[str, np.ndarray]], None]]
+
+
+class SpikeEngine:
+    """Runs an exported model, adding the weights of active inputs alone.
+
+    Convolutions that read spikes, their neurons and what pools, joins and repeats spikes run in C on
+    bits; so does a first convolution that reads the image as bytes. The rest, such as the decoding of
+    boxes, is left to ONNX Runtime.
+
+    Args:
+        model: File that ``hoyer-det export`` wrote, or a model that is loaded already.
+        threads: Threads; one is best where several processes run.
+        instructions: As for :func:`native.library`.
+
+    Raises:
+        RuntimeError: If the C code cannot be compiled.
+        ValueError: If the model has no spiking layer in the form that the engine knows.
+
+    Attributes:
+        layers: What the engine runs itself, in order.
+        left: Types of the nodes that ONNX Runtime runs, in order.
+    """
+
+    def __init__(
+        self, model: str | Path | onnx.ModelProto, threads: int = 1, instructions: str = 'native'
+    ) -> None:
+        if not isinstance(model, onnx.ModelProto):
+            model = onnx.load(model)
+        self._library = native.library(instructions)
+        self._threads = threads
+        self._graph = graph = Graph(model)
+        self.layers = find_layers(graph)
+        if not any(isinstance(layer, BITS) for layer in self.layers):
+            raise ValueError('the model has no spiking layer in the form that hoyer-det export writes')
+        self._stages = schedule(graph, self.layers)
+        self.left = [node.op_type for stage in self._stages for node in stage.nodes]
+        self._numbers = {
+            *(layer.output for layer in self.layers if isinstance(layer, RealConv)),
+            *(layer.stream for layer in self.layers if isinstance(layer, RealConv) and layer.stream),
+            *(layer.inputs[0] for layer in self.layers if isinstance(layer, Fire)),
+        }
+        self._bits = {layer.output for layer in self.layers if isinstance(layer, BITS)}
+        self._images = {layer.inputs[0] for layer in self.layers if isinstance(layer, StemConv)}
+        self._islands = [self._island(stage) if stage.nodes else None for stage in self._stages]
+        self._constants = Constants()
+        self._ready: dict[int, _Ready] = {}
+
+    def _island(self, stage: Stage) -> Island:
+        others = [node for other in self._stages if other is not stage for node in other.nodes]
+        wanted = {*self._graph.outputs, *(name for node in others for name in node.input)}
+        wanted.update(name for layer in self.layers for name in layer.inputs)
+        return Island(self._graph, stage.nodes, wanted, self._numbers, self._threads)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run uint8 images (N, 3, H, W); return the outputs of the model by name."""
+        ready = self._prepare(len(images))
+        values = {self._graph.inputs[0]: images}
+        for step in ready.steps:
+            step(values)
+        return {name: values[name] for name in self._graph.outputs}
+
+    def spikes(self, batch: int) -> dict[str, np.ndarray]:
+        """Return the spikes of the last call with so many images: uint8 (N, C, H, W) by name."""
+        plan = self._prepare(batch).plan
+        return {name: self._unpacked(plan, name) for name in self._bits & self._graph.shapes.keys()}
+
+    def rates(self, batch: int) -> dict[str, float]:
+        """Return the share of active entries in the last call with so many images, by name."""
+        plan = self._prepare(batch).plan
+        rates = {}
+        for name, bits in plan.bits.items():
+            entries = self._graph.shapes[name][1] * bits[..., 0].size
+            words = ctypes.c_int64(bits.size)
+            rates[name] = self._library.count_bits(words, native.address(bits)) / entries
+        return rates
+
+    def _prepare(self, batch: int) -> _Ready:
+        if batch not in self._ready:
+            plan = Plan(self._library, batch, self._graph.shapes, self._constants, self._threads)
+            steps = []
+            for stage, island in zip(self._stages, self._islands, strict=True):
+                steps.append(self._layer_step(plan, stage) if island is None else self._island_step(plan, island))
+            self._ready[batch] = _Ready(plan, steps)
+        return self._ready[batch]
+
+    def _layer_step(self, plan: Plan, stage: Stage) -> Callable[[dict[str, np.ndarray]], None]:
+        made = {layer.output for layer in stage.layers}
+        outside = {name for layer in stage.layers for name in layer.inputs} - made
+        steps = plan.steps(stage.layers)
+        image = outside & self._images
+        numbers = [n for n in outside & self._numbers if n not in self._made_by_engine()]
+
+        def run(values: dict[str, np.ndarray]) -> None:
+            for name in image:
+                plan.image[...] = values[name]
+            for name in numbers:
+                plan.numbers[name][...] = values[name].transpose(0, 2, 3, 1)
+            for step in steps:
+                step()
+
+        return run
+
+    def _made_by_engine(self) -> set[str]:
+        return {layer.output for layer in self.layers}
+
+    def _island_step(self, plan: Plan, island: Island) -> Callable[[dict[str, np.ndarray]], None]:
+        own = self._made_by_engine()
+        feeds: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {}
+        for name in island.inputs:
+            if name in self._bits:
+                feeds[name] = partial(lambda name, values: self._unpacked(plan, name), name)
+            elif name in own:
+                last = name in island.channels_last
+                feeds[name] = partial(
+                    lambda name, last, values: plan.numbers[name]
+                    if last
+                    else np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2)),
+                    *(name, last),
+                )
+            else:
+                feeds[name] = partial(lambda name, values: values[name], name)
+
+        def run(values: dict[str, np.ndarray]) -> None:
+            values.update(island({name: feed(values) for name, feed in feeds.items()}))
+
+        return run
+
+    def _unpacked(self, plan: Plan, name: str) -> np.ndarray:
+        bits = plan.bits[name]
+        channels = self._graph.shapes[name][1]
+        out = np.empty((len(bits), channels, *bits.shape[1:3]), np.uint8)
+        sizes = (ctypes.c_int64(n) for n in (len(bits), channels, bits.shape[1] * bits.shape[2]))
+        self._library.unpack(*sizes, native.address(bits), native.address(out))
+        return out

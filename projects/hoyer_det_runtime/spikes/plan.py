@@ -1,0 +1,257 @@
+"""A program for one number of images: memory, and the calls of the C code in order."""
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import native
+from .layers import (
+    Fire,
+    Geometry,
+    JoinBits,
+    Layer,
+    PoolBits,
+    RealConv,
+    RepeatBits,
+    SpikingConv,
+    StemConv,
+)
+from .weights import Rows, arrange, arrange_stem, as_words, choose_kind, filled
+
+_NEVER = np.iinfo(np.int16).max  # no sum is above it
+Step = Callable[[], Any]
+
+
+class Constants:
+    """Weights of the layers in the order in which the C code reads them; shared by all plans."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Layer, Any]] = {}
+
+    def rows(self, layer: SpikingConv | RealConv) -> Rows:
+        """Return the rows of a convolution."""
+        return self._get(layer, lambda: arrange(layer.weight, choose_kind(layer.weight)))
+
+    def stem(self, layer: StemConv) -> np.ndarray:
+        """Return the weights of a stem."""
+        return self._get(layer, lambda: arrange_stem(layer.weight))
+
+    def _get(self, layer: Layer, make: Callable[[], Any]) -> Any:
+        if id(layer) not in self._kept:
+            self._kept[id(layer)] = layer, make()
+        return self._kept[id(layer)][1]
+
+
+class Plan:
+    """Steps of the engine for images of one number and size.
+
+    Args:
+        library: The C code.
+        batch: Number of images.
+        shapes: (N, C, H, W) of each value, N ignored.
+        constants: Weights.
+        threads: Threads.
+
+    Attributes:
+        bits: Spikes by name: uint32 (N, H, W, words).
+        numbers: Numbers by name: float32 (N, H, W, C).
+        image: Where the image is put, uint8 (N, C, H, W).
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        batch: int,
+        shapes: dict[str, tuple[int, ...]],
+        constants: Constants,
+        threads: int,
+    ) -> None:
+        self.bits: dict[str, np.ndarray] = {}
+        self.numbers: dict[str, np.ndarray] = {}
+        self.image: np.ndarray | None = None
+        self._library, self._batch, self._threads = library, batch, threads
+        self._shapes, self._constants = shapes, constants
+        self._kept: list[Any] = []  # what the C code reads by address
+        self._scratch = native.empty(64, np.uint8)
+        self._scratch_address = native.address(self._scratch)
+
+    def steps(self, layers: list[Layer]) -> list[Step]:
+        """Return the calls for layers in order."""
+        make = {
+            StemConv: self._stem,
+            SpikingConv: self._spiking,
+            RealConv: self._real,
+            PoolBits: self._pool,
+            JoinBits: self._join,
+            RepeatBits: self._repeat,
+            Fire: self._fire,
+        }
+        return [make[type(layer)](layer) for layer in layers]
+
+    def wanted_numbers(self, name: str) -> np.ndarray:
+        """Return the place of numbers, which another may fill."""
+        if name not in self.numbers:
+            channels, height, width = self._shapes[name][1:]
+            shape = self._batch, height, width, channels
+            self.numbers[name] = native.empty(shape, np.float32)
+        return self.numbers[name]
+
+    def _new_bits(self, name: str) -> np.ndarray:
+        channels, height, width = self._shapes[name][1:]
+        shape = self._batch, height, width, -(-channels // 32)
+        self.bits[name] = native.empty(shape, np.uint32)
+        return self.bits[name]
+
+    def _stem(self, layer: StemConv) -> Step:
+        window = self._window(layer, layer.geometry)
+        outputs, channels = layer.weight.shape[:2]
+        if self.image is None:
+            self.image = native.empty((self._batch, *self._shapes[layer.inputs[0]][1:]), np.uint8)
+        # The border counts as 0, so everything moves by what the zero adds.
+        shift = layer.zero * layer.weight.astype(np.int64).sum((1, 2, 3))
+        level = np.clip(layer.level + shift, -(2**31), 2**31 - 1).astype(np.int32)
+        words = -(-outputs // 32)
+        stem = native.Stem(window, channels, outputs, layer.zero, self._threads)
+        self._need(self._library.stem_bytes(ctypes.byref(stem)))
+        return self._call(
+            'run_stem',
+            ctypes.byref(stem),
+            self.image,
+            self._constants.stem(layer),
+            filled(level, words * 32, 2**31 - 1),
+            as_words(layer.flip, words),
+            self._new_bits(layer.output),
+            self._scratch_address,
+        )
+
+    def _spiking(self, layer: SpikingConv) -> Step:
+        outputs = len(layer.weight)
+        rows = self._constants.rows(layer)
+        if rows.kind == native.FLOAT32:
+            raise ValueError(
+                f'{layer.output}: sums of its weights may leave int16; export the model again'
+            )
+        lanes = -(-outputs // 64) * 64
+        # A channel that always fires is one that never does, turned around.
+        always = layer.level <= np.iinfo(np.int16).min
+        below = np.where(always, _NEVER, np.clip(layer.level - 1, -32768, _NEVER)).astype(np.int16)
+        flip = layer.flip.astype(np.uint8) ^ always.astype(np.uint8)
+        ends = dict(
+            below=filled(below, lanes, _NEVER),
+            flip=as_words(flip, lanes // 32),
+            spikes=self._new_bits(layer.output),
+        )
+        return self._convolve(layer, rows, ends)
+
+    def _real(self, layer: RealConv) -> Step:
+        rows = self._constants.rows(layer)
+        step, bias = layer.step, layer.bias
+        if rows.kind == native.FLOAT32 and layer.weight.dtype == np.int8:
+            rows = rows._replace(array=self._scaled(layer))
+            step = np.ones_like(step)
+        lanes = -(-len(step) // rows.lanes) * rows.lanes
+        stream = None if layer.stream is None else self.wanted_numbers(layer.stream)
+        ends = dict(
+            step=filled(step.astype(np.float32), lanes, 0),
+            bias=filled(bias.astype(np.float32), lanes, 0),
+            stream=stream,
+            numbers=self.wanted_numbers(layer.output),
+        )
+        return self._convolve(layer, rows, ends)
+
+    def _scaled(self, layer: RealConv) -> np.ndarray:
+        weight = layer.weight.astype(np.float32) * layer.step.reshape(-1, 1, 1, 1)
+        return arrange(weight, native.FLOAT32).array
+
+    def _convolve(self, layer: SpikingConv | RealConv, rows: Rows, ends: dict) -> Step:
+        window = self._window(layer, layer.geometry)
+        spikes = self.bits[layer.inputs[0]]
+        words, taps = spikes.shape[-1], window.kernel_h * window.kernel_w
+        blocks = -(-words // rows.block_words)
+        room = native.capacity(blocks, taps * rows.block_words * 32)
+        threads = max(1, min(self._threads, self._batch * window.OH * window.OW))
+        call = native.Convolution(
+            window, words, len(layer.weight), rows.block_words, room, rows.kind, threads
+        )
+        self._need(threads * self._library.scratch_bytes(ctypes.byref(call)))
+        self._kept += ends.values()
+        addresses = {name: native.address(array) for name, array in ends.items()}
+        return self._call(
+            'convolve',
+            ctypes.byref(call),
+            spikes,
+            rows.array,
+            ctypes.byref(native.Ends(**addresses)),
+            self._scratch_address,
+        )
+
+    def _pool(self, layer: PoolBits) -> Step:
+        window = self._window(layer, layer.geometry)
+        source = self.bits[layer.inputs[0]]
+        words = source.shape[-1]
+        flip = as_words(layer.flip, words)
+        out = self._new_bits(layer.output)
+        return self._call(
+            'pool_bits',
+            ctypes.byref(window),
+            *(_wide(words), source, flip, out, _wide(self._threads)),
+        )
+
+    def _join(self, layer: JoinBits) -> Step:
+        out = self._new_bits(layer.output)
+        places, words = _wide(out[..., 0].size), _wide(out.shape[-1])
+        calls: list[Step] = [partial(out.fill, 0)]
+        offset = 0
+        for name in layer.inputs:
+            channels = self._shapes[name][1]
+            arguments = self.bits[name], _wide(channels), out, words, _wide(offset)
+            calls.append(self._call('append_channels', places, *arguments))
+            offset += channels
+        return partial(_all, calls)
+
+    def _repeat(self, layer: RepeatBits) -> Step:
+        source = self.bits[layer.inputs[0]]
+        numbers = [_wide(n) for n in (*source.shape, *layer.scale)]
+        return self._call('repeat_places', *numbers, source, self._new_bits(layer.output))
+
+    def _fire(self, layer: Fire) -> Step:
+        source = self.wanted_numbers(layer.inputs[0])
+        channels = source.shape[-1]
+        words = -(-channels // 32)
+        return self._call(
+            'fire',
+            *(_wide(source[..., 0].size), _wide(channels), source),
+            *(native.aligned(layer.level), as_words(layer.flip, words)),
+            *(self._new_bits(layer.output), _wide(self._threads)),
+        )
+
+    def _window(self, layer: Layer, geometry: Geometry) -> native.Window:
+        sides = self._shapes[layer.inputs[0]][2:], self._shapes[layer.output][2:]
+        return native.Window(
+            self._batch,
+            *(*sides[0], *sides[1], *geometry.kernel, *geometry.stride),
+            *(*geometry.padding, *geometry.dilation),
+        )
+
+    def _need(self, size: int) -> None:
+        """Make sure of room for what the C code works with."""
+        if size > self._scratch.size:
+            self._scratch = native.empty(size, np.uint8)
+            self._scratch_address.value = self._scratch.ctypes.data
+
+    def _call(self, name: str, *arguments: Any) -> Step:
+        self._kept += arguments
+        ready = [native.address(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        return partial(getattr(self._library, name), *ready)
+
+
+def _wide(number: int) -> ctypes.c_int64:
+    return ctypes.c_int64(number)
+
+
+def _all(calls: list[Step]) -> None:
+    for call in calls:
+        call()
