@@ -41,6 +41,12 @@ static inline wide row_count(const Convolution *l) {
     return l->window.kernel_h * l->window.kernel_w * l->block_words * 32;
 }
 static inline wide row_bytes(const Convolution *l) { return l->kind <= INT16 ? 128 : 64; }
+/* A block of weights in memory: INT16 is kept as int8, without a row of zeros. */
+static inline wide block_bytes(const Convolution *l) {
+    return l->kind == INT16 ? row_count(l) * 64 : (row_count(l) + 1) * row_bytes(l);
+}
+/* Lists hold places of rows in units of 8 bytes, which processors multiply by in addresses. */
+static inline int row_shift(const Convolution *l) { return l->kind <= INT16 ? 4 : 3; }
 static inline wide chunk_of(const Convolution *l) { return l->kind == INT6 ? 4 : 8; }
 static inline wide lanes_of(const Convolution *l) { return l->kind == FLOAT32 ? 32 : 64; }
 
@@ -80,54 +86,73 @@ static void find_active(const Convolution *l, const uint32_t *in, wide n, wide y
 
 /* The lists of some places; those of one block lie side by side. */
 typedef struct {
-    uint16_t *rows; /* numbers of rows of weights; a list ends with the row of zeros, to whole chunks */
+    uint16_t *rows; /* places of rows of weights in units of 8 bytes; filled up to whole chunks with a row of zeros */
     wide room;      /* for a block */
     uint16_t *chunks; /* of each block and place */
     uint16_t *totals; /* chunks of each place in all blocks */
     wide places;      /* that `chunks` has room for in a block */
 } Lists;
 
+/* Where the windows of a line of the output find their inputs. */
+typedef struct {
+    wide x, y, n;
+    int count;         /* taps inside the image */
+    wide *unit, *row;  /* of each tap: the first unit of its place, and its first row of weights */
+} Taps;
+
+static void find_taps(const Window *w, const Active *a, wide rows_of_tap, Taps *t) {
+    t->count = 0;
+    for (wide i = 0; i < w->kernel_h; i++) {
+        const wide iy = t->y * w->stride_h - w->pad_h + i * w->dilation_h;
+        if (iy < 0 || iy >= w->H) continue;
+        for (wide j = 0, ix = t->x * w->stride_w - w->pad_w; j < w->kernel_w; j++, ix += w->dilation_w)
+            if (ix >= 0 && ix < w->W) {
+                t->unit[t->count] = (iy % a->height * w->W + ix) * a->units;
+                t->row[t->count++] = (i * w->kernel_w + j) * rows_of_tap;
+            }
+    }
+}
+
 /* Lists the inputs of places from `first` on, to `last` at most; returns the place behind the last listed. */
 static wide list_inputs(const Convolution *l, const uint32_t *in, wide first, wide last, Active *active,
                         Lists *lists) {
     const Window *w = &l->window;
-    const wide blocks = block_count(l), rows = row_count(l), chunk = chunk_of(l);
-    const wide block_units = l->block_words / unit_words(l), width = active->width;
-    wide inputs[w->kernel_h * w->kernel_w], numbers[w->kernel_h * w->kernel_w], lines[w->kernel_h], used[blocks];
+    const wide blocks = block_count(l), rows = row_count(l), chunk = chunk_of(l), width = active->width;
+    const wide block_units = l->block_words / unit_words(l);
+    const int scale = row_shift(l);
+    /* Windows at places from `inner` on, before `outer`, lie inside from left to right. */
+    const wide inner = (w->pad_w + w->stride_w - 1) / w->stride_w;
+    const wide room = w->W + w->pad_w - (w->kernel_w - 1) * w->dilation_w - 1;
+    const wide outer = room < 0 ? 0 : room / w->stride_w + 1;
+    wide unit[w->kernel_h * w->kernel_w], row[w->kernel_h * w->kernel_w], used[blocks];
+    Taps taps = {first % w->OW, first / w->OW % w->OH, first / w->OW / w->OH, 0, unit, row};
     memset(used, 0, sizeof used);
     last = MIN(last, first + lists->places);
-    wide x = first % w->OW, y = first / w->OW % w->OH, n = first / w->OW / w->OH;
-    for (wide place = first; place < last; place++, x++) {
-        if (x == w->OW) x = 0, y++;
-        if (y == w->OH) y = 0, n++;
+    for (wide place = first; place < last; place++, taps.x++) {
         for (wide b = 0; b < blocks; b++)
             if (used[b] + rows + 64 + 8 > lists->room) return place;
-        if (x == 0 || place == first) {
-            find_active(l, in, n, y, active);
-            for (wide i = 0; i < w->kernel_h; i++) {
-                const wide iy = y * w->stride_h - w->pad_h + i * w->dilation_h;
-                lines[i] = iy < 0 || iy >= w->H ? -1 : iy % active->height * w->W;
-            }
+        if (taps.x == w->OW) {
+            taps.x = 0;
+            if (++taps.y == w->OH) taps.y = 0, taps.n++;
         }
-        int inside = 0;
-        for (wide i = 0; i < w->kernel_h; i++)
-            for (wide j = 0, ix = x * w->stride_w - w->pad_w; j < w->kernel_w; j++, ix += w->dilation_w)
-                if (lines[i] >= 0 && ix >= 0 && ix < w->W) {
-                    inputs[inside] = (lines[i] + ix) * active->units;
-                    numbers[inside++] = (i * w->kernel_w + j) * l->block_words * 32;
-                }
+        if (taps.x == 0 || place == first) find_active(l, in, taps.n, taps.y, active);
+        if (taps.x > inner && taps.x < outer && place > first)
+            for (int t = 0; t < taps.count; t++) unit[t] += w->stride_w * active->units;
+        else
+            find_taps(w, active, l->block_words * 32, &taps);
         wide total = 0;
         for (wide b = 0; b < blocks; b++) {
             uint16_t *start = lists->rows + b * lists->room + used[b], *end = start;
             const wide from = b * block_units, units = MIN(block_units, active->units - from);
-            for (int t = 0; t < inside; t++)
+            for (int t = 0; t < taps.count; t++)
                 for (wide u = 0; u < units; u++) {
-                    const wide unit = inputs[t] + from + u;
-                    const int count = active->counts[unit];
-                    put_rows(end, active->numbers + unit * width, (uint16_t)(numbers[t] + u * width), count);
+                    const wide which = unit[t] + from + u;
+                    const int count = active->counts[which];
+                    const uint16_t base = (uint16_t)((row[t] + u * width) << scale);
+                    put_rows(end, active->numbers + which * width, base, scale, count);
                     end += count;
                 }
-            for (int i = 0; i < 8; i++) end[i] = (uint16_t)rows;
+            for (int i = 0; i < 8; i++) end[i] = (uint16_t)(rows << scale);
             const wide chunks = (end - start + chunk - 1) / chunk;
             lists->chunks[b * lists->places + place - first] = (uint16_t)chunks;
             used[b] += chunks * chunk;
@@ -146,7 +171,7 @@ static wide list_inputs(const Convolution *l, const uint32_t *in, wide first, wi
         for (int p = 0; p < PARTS(128); p++) s[p] = *(const TYPE *)(sums + p * VECTOR);            \
         for (; chunks; chunks--, list += 8)                                                        \
             for (int r = 0; r < 8; r++) {                                                          \
-                const char *row = block + (uint32_t)list[r] * 128;                                 \
+                const char *row = block + 8 * (uint64_t)list[r];                                 \
                 for (int p = 0; p < PARTS(128); p++) s[p] += *(const TYPE *)(row + p * VECTOR);    \
             }                                                                                      \
         for (int p = 0; p < PARTS(128); p++) *(TYPE *)(sums + p * VECTOR) = s[p];                  \
@@ -164,9 +189,9 @@ ADD_ROWS(add_int16, Words)
         }                                                                                          \
         for (; chunks; chunks--, list += CHUNK) {                                                  \
             Bytes s[PARTS(64)];                                                                    \
-            for (int p = 0; p < PARTS(64); p++) s[p] = *(const Bytes *)(block + (uint32_t)list[0] * 64 + p * VECTOR); \
+            for (int p = 0; p < PARTS(64); p++) s[p] = *(const Bytes *)(block + 8 * (uint64_t)list[0] + p * VECTOR); \
             for (int r = 1; r < CHUNK; r++)                                                        \
-                for (int p = 0; p < PARTS(64); p++) s[p] += *(const Bytes *)(block + (uint32_t)list[r] * 64 + p * VECTOR); \
+                for (int p = 0; p < PARTS(64); p++) s[p] += *(const Bytes *)(block + 8 * (uint64_t)list[r] + p * VECTOR); \
             for (int p = 0; p < PARTS(64); p++) {                                                  \
                 all[p] += (Words)s[p];                                                             \
                 upper[p] += (Words)((Signed)s[p] >> 8);                                            \
@@ -182,8 +207,10 @@ ADD_PAIRS(add_int5, 8)
 
 /* Turns the sums of pairs into 64 sums of int16 in the order of their channels. */
 static inline void part_pairs(char *sums, uint16_t offset) {
-    uint16_t *all = (uint16_t *)sums, *upper = all + 32;
-    for (int i = 0; i < 32; i++) all[i] = (uint16_t)(all[i] - 256 * upper[i] - offset);
+    for (int p = 0; p < PARTS(64); p++) {
+        Words *all = (Words *)(sums + p * VECTOR), *upper = (Words *)(sums + 64 + p * VECTOR);
+        *all -= (*upper << 8) + offset;
+    }
 }
 
 /* Loads a block of weights, with a row of zeros (of OFFSETs) behind it. */
@@ -214,30 +241,32 @@ typedef struct {
     float *numbers;           /* (places, M); NULL where spikes are wanted */
 } Ends;
 
-static void finish(const Convolution *l, const Ends *e, wide group, wide place, const char *sums) {
-    const wide lanes = lanes_of(l), width = MIN(lanes, l->M - group * lanes), words = (l->M + 31) / 32;
-    if (e->numbers) {
-        float *to = e->numbers + place * l->M + group * lanes;
-        const float *stream = e->stream ? e->stream + place * l->M + group * lanes : NULL;
-        const float *step = e->step + group * lanes, *bias = e->bias + group * lanes;
-        float s[64];
-        for (wide c = 0; c < lanes; c++)
-            s[c] = l->kind == FLOAT32 ? ((const float *)sums)[c] : (float)((const int16_t *)sums)[c] * step[c];
-        for (wide c = 0; c < width; c++) {
-            const float number = s[c] + bias[c];
-            to[c] = stream ? number + stream[c] : number;
-        }
-        return;
-    }
-    const uint64_t bits = above(sums, e->below + group * lanes);
+static inline void finish_spikes(const Convolution *l, const Ends *e, wide group, wide place, const char *sums) {
+    const wide words = (l->M + 31) / 32;
+    const uint64_t bits = above(sums, e->below + group * 64);
     uint32_t *to = e->spikes + place * words + 2 * group;
     to[0] = (uint32_t)bits ^ e->flip[2 * group];
     if (2 * group + 1 < words) to[1] = (uint32_t)(bits >> 32) ^ e->flip[2 * group + 1];
 }
 
+static inline void finish_numbers(const Convolution *l, const Ends *e, wide group, wide place, const char *sums) {
+    const wide lanes = lanes_of(l), width = MIN(lanes, l->M - group * lanes);
+    const float *step = e->step + group * lanes, *bias = e->bias + group * lanes;
+    float numbers[64];
+    for (wide c = 0; c < lanes; c++)
+        numbers[c] = (l->kind == FLOAT32 ? ((const float *)sums)[c] : (float)((const int16_t *)sums)[c] * step[c]) + bias[c];
+    float *to = e->numbers + place * l->M + group * lanes;
+    if (e->stream) {
+        const float *stream = e->stream + place * l->M + group * lanes;
+        for (wide c = 0; c < width; c++) to[c] = numbers[c] + stream[c];
+    } else
+        memcpy(to, numbers, width * sizeof *to);
+}
+
 static void convolve_places(const Convolution *l, const uint32_t *in, const void *weights, const Ends *ends,
                             wide first, wide last, char *scratch) {
     const wide blocks = block_count(l), groups = (l->M + lanes_of(l) - 1) / lanes_of(l), chunk = chunk_of(l);
+    const wide bytes = block_bytes(l);
     const uint16_t offset = (uint16_t)(l->kind == INT6 ? 31 : l->kind == INT5 ? 15 : 0);
     Lists lists = {.places = MIN(last - first, LISTED), .room = l->capacity / blocks};
     char *panel = scratch, *sums = panel + (row_count(l) + 1) * 128;
@@ -254,8 +283,15 @@ static void convolve_places(const Convolution *l, const uint32_t *in, const void
             for (wide b = 0; b < blocks; b++) {
                 const uint16_t *list = lists.rows + b * lists.room, *chunks = lists.chunks + b * lists.places;
                 const char *block = load_block(l, weights, g * blocks + b, count, panel);
-#define SWEEP(ADD) \
-    for (wide i = 0; i < count; list += chunks[i++] * chunk) if (chunks[i]) ADD(block, list, chunks[i], sums + i * 128)
+                /* Weights come from far away: fetch the next block while this one is at work. */
+                const char *next = (const char *)weights + (g * blocks + b + 1) * bytes;
+                const wide ahead = g * blocks + b + 1 < groups * blocks ? (bytes / 64 + count - 1) / count : 0;
+#define SWEEP(ADD)                                                                    \
+    for (wide i = 0; i < count; list += chunks[i++] * chunk) {                        \
+        for (wide k = i * ahead; k < MIN((i + 1) * ahead, bytes / 64); k++)           \
+            __builtin_prefetch(next + 64 * k, 0, 2);                                  \
+        if (chunks[i]) ADD(block, list, chunks[i], sums + i * 128);                   \
+    }
                 if (l->kind == FLOAT32) { SWEEP(add_float); }
                 else if (l->kind == INT16) { SWEEP(add_int16); }
                 else if (l->kind == INT6) { SWEEP(add_int6); }
@@ -263,7 +299,10 @@ static void convolve_places(const Convolution *l, const uint32_t *in, const void
             }
             for (wide i = 0; i < count; i++) {
                 if (offset) part_pairs(sums + i * 128, (uint16_t)(offset * chunk * lists.totals[i]));
-                finish(l, ends, g, first + i, sums + i * 128);
+                if (ends->numbers)
+                    finish_numbers(l, ends, g, first + i, sums + i * 128);
+                else
+                    finish_spikes(l, ends, g, first + i, sums + i * 128);
             }
         }
         first = end;

@@ -72,18 +72,25 @@ static inline int put_numbers(uint8_t *to, uint64_t bits, int width) {
 
 #endif
 
-/* Writes base + each of the numbers; in all 32, or 64 where there are more than 32. */
-static inline void put_rows(uint16_t *to, const uint8_t *numbers, uint16_t base, int count) {
+/* Writes base + 2^scale times each of the numbers, and perhaps entries behind them, 64 in all at most. */
+static inline void put_rows(uint16_t *to, const uint8_t *numbers, uint16_t base, int scale, int count) {
 #if defined(__AVX512BW__)
     const __m512i from = _mm512_set1_epi16((int16_t)base);
     for (int i = 0; i < (count > 32 ? 64 : 32); i += 32) {
         const __m512i some = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(numbers + i)));
-        _mm512_storeu_si512(to + i, _mm512_add_epi16(some, from));
+        _mm512_storeu_si512(to + i, _mm512_add_epi16(_mm512_slli_epi16(some, scale), from));
+    }
+#elif defined(__AVX2__)
+    const __m256i from = _mm256_set1_epi16((int16_t)base);
+    const __m128i shift = _mm_cvtsi32_si128(scale);
+    for (int i = 0; i < count; i += 16) {
+        const __m256i some = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(numbers + i)));
+        _mm256_storeu_si256((__m256i *)(to + i), _mm256_add_epi16(_mm256_sll_epi16(some, shift), from));
     }
 #else
-    for (int i = 0; i < count; i += 8) {
-        uint16_t some[8];
-        for (int k = 0; k < 8; k++) some[k] = (uint16_t)(base + numbers[i + k]);
+    for (int i = 0; i < count; i += 16) {
+        uint16_t some[16];
+        for (int k = 0; k < 16; k++) some[k] = (uint16_t)(base + (numbers[i + k] << scale));
         memcpy(to + i, some, sizeof some);
     }
 #endif
