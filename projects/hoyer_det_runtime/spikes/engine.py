@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from . import native
+from .checks import check_shapes
 from .graph import Graph
 from .islands import Island
 from .layers import BITS, Fire, RealConv, StemConv
@@ -36,6 +37,8 @@ class SpikeEngine:
     Args:
         model: File that ``hoyer-det export`` wrote, or a model that is loaded already.
         threads: Threads; one is best where several processes run.
+        keep_spikes: Whether :meth:`spikes` and :meth:`rates` are wanted; else the memory of a value goes
+            to others when it has been read.
         instructions: As for :func:`native.library`.
 
     Raises:
@@ -48,7 +51,11 @@ class SpikeEngine:
     """
 
     def __init__(
-        self, model: str | Path | onnx.ModelProto, threads: int = 1, instructions: str = 'native'
+        self,
+        model: str | Path | onnx.ModelProto,
+        threads: int = 1,
+        keep_spikes: bool = False,
+        instructions: str = 'native',
     ) -> None:
         if not isinstance(model, onnx.ModelProto):
             model = onnx.load(model)
@@ -57,19 +64,44 @@ class SpikeEngine:
         self._graph = graph = Graph(model)
         self.layers = find_layers(graph)
         if not any(isinstance(layer, BITS) for layer in self.layers):
-            raise ValueError('the model has no spiking layer in the form that hoyer-det export writes')
+            raise ValueError(
+                'the model has no spiking layer in the form that hoyer-det export writes'
+            )
+        check_shapes(self.layers, graph.shapes)
         self._stages = schedule(graph, self.layers)
         self.left = [node.op_type for stage in self._stages for node in stage.nodes]
         self._numbers = {
             *(layer.output for layer in self.layers if isinstance(layer, RealConv)),
-            *(layer.stream for layer in self.layers if isinstance(layer, RealConv) and layer.stream),
+            *(
+                layer.stream
+                for layer in self.layers
+                if isinstance(layer, RealConv) and layer.stream
+            ),
             *(layer.inputs[0] for layer in self.layers if isinstance(layer, Fire)),
         }
         self._bits = {layer.output for layer in self.layers if isinstance(layer, BITS)}
         self._images = {layer.inputs[0] for layer in self.layers if isinstance(layer, StemConv)}
         self._islands = [self._island(stage) if stage.nodes else None for stage in self._stages]
+        self._last_readers = {} if keep_spikes else self._find_last_readers()
         self._constants = Constants()
         self._ready: dict[int, _Ready] = {}
+
+    def _find_last_readers(self) -> dict[int, list[str]]:
+        """Return the values that nobody reads behind each layer, by its ``id``."""
+        last = {}
+        for stage in self._stages:
+            last.update({name: layer for layer in stage.layers for name in layer.inputs})
+        # ONNX Runtime reads when it wants to.
+        read = {name for stage in self._stages for node in stage.nodes for name in node.input}
+        found: dict[int, list[str]] = {}
+        for name, layer in last.items():
+            if name not in read:
+                found.setdefault(id(layer), []).append(name)
+        return found
+
+    def memory(self, batch: int = 1) -> int:
+        """Return the bytes of activations and buffers for so many images, without weights."""
+        return self._prepare(batch).plan.memory()
 
     def _island(self, stage: Stage) -> Island:
         others = [node for other in self._stages if other is not stage for node in other.nodes]
@@ -102,10 +134,21 @@ class SpikeEngine:
 
     def _prepare(self, batch: int) -> _Ready:
         if batch not in self._ready:
-            plan = Plan(self._library, batch, self._graph.shapes, self._constants, self._threads)
+            plan = Plan(
+                self._library,
+                batch,
+                self._graph.shapes,
+                self._constants,
+                self._threads,
+                self._last_readers,
+            )
             steps = []
             for stage, island in zip(self._stages, self._islands, strict=True):
-                steps.append(self._layer_step(plan, stage) if island is None else self._island_step(plan, island))
+                steps.append(
+                    self._layer_step(plan, stage)
+                    if island is None
+                    else self._island_step(plan, island)
+                )
             self._ready[batch] = _Ready(plan, steps)
         return self._ready[batch]
 
@@ -138,9 +181,11 @@ class SpikeEngine:
             elif name in own:
                 last = name in island.channels_last
                 feeds[name] = partial(
-                    lambda name, last, values: plan.numbers[name]
-                    if last
-                    else np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2)),
+                    lambda name, last, values: (
+                        plan.numbers[name]
+                        if last
+                        else np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2))
+                    ),
                     *(name, last),
                 )
             else:

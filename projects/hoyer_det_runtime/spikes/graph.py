@@ -3,7 +3,6 @@
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
 

@@ -7,12 +7,13 @@ import numpy as np
 
 @dataclass
 class Geometry:
-    """Kernel, stride, padding (before, after) and dilation, each (vertical, horizontal)."""
+    """Kernel, stride, padding before and behind, and dilation, each (vertical, horizontal)."""
 
     kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    end_padding: tuple[int, int]
+    dilation: tuple[int, int]
 
 
 @dataclass

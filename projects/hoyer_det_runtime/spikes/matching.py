@@ -25,7 +25,7 @@ def find_layers(graph: Graph) -> list[Layer]:
 
     Spikes come from the first of these forms, and every layer else reads or writes what another wrote:
 
-    - ``QLinearConv`` of scales 1 -> [``MaxPool``] -> ``Clip`` to 1 -> [``BitwiseXor``], of the image or spikes
+    - ``QLinearConv`` of scales 1 -> [``MaxPool``] -> ``Clip`` to 1 -> [``BitwiseXor``], of image or spikes
     - ``MaxPool``, ``Concat``, ``Resize`` of spikes
     - ``Cast`` of spikes -> ``Conv``, [-> ``Add`` of another tensor]
     - ``GreaterOrEqual`` of numbers and levels -> ``Cast`` -> [``BitwiseXor``]
@@ -112,7 +112,9 @@ class _Matching:
         xor = self.graph.only_reader(name, 'BitwiseXor')
         flip = None
         if xor is not None:
-            flip = next((c for c in map(self.graph.constants.get, xor.input) if c is not None), None)
+            flip = next(
+                (c for c in map(self.graph.constants.get, xor.input) if c is not None), None
+            )
         if flip is None or flip.size != channels:
             return np.zeros(channels, np.uint8), None
         return flip.ravel().astype(np.uint8), xor
@@ -168,7 +170,11 @@ class _Matching:
             return None
         step = np.ones(outputs, np.float32) if step is None else step
         replaces = {*node.output, *used}
-        return [RealConv([self.views[x]], node.output[0], weight, step, bias, geometry, replaces=replaces)]
+        return [
+            RealConv(
+                [self.views[x]], node.output[0], weight, step, bias, geometry, replaces=replaces
+            )
+        ]
 
     def _restored(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return int8 weights and their steps, where a weight is restored from them."""
@@ -231,10 +237,7 @@ def _geometry(node: NodeProto, kernel: tuple[int, ...] | None = None) -> Geometr
         any(d != 1 for d in given.get('dilations', [1])) or given.get('storage_order')
     ):
         return None
-    # What is added behind follows from the size of the output.
-    return Geometry(
-        kernel,
-        tuple(given.get('strides', [1, 1])),
-        tuple(pads[:2]),
-        tuple(given.get('dilations', [1, 1])),
-    )
+    stride, dilation = given.get('strides', [1, 1]), given.get('dilations', [1, 1])
+    if min(*kernel, *stride, *dilation) < 1 or min(pads) < 0:
+        return None
+    return Geometry(kernel, tuple(stride), tuple(pads[:2]), tuple(pads[2:]), tuple(dilation))

@@ -43,7 +43,10 @@ Convolution = _structure(
 )
 Ends = _structure(
     'Ends',
-    *((name, _Address) for name in ('below', 'flip', 'spikes', 'step', 'bias', 'stream', 'numbers')),
+    *(
+        (name, _Address)
+        for name in ('below', 'flip', 'spikes', 'step', 'bias', 'stream', 'numbers')
+    ),
 )
 Stem = _structure('Stem', ('window', Window), *_numbers('C', 'M', 'border', 'threads'))
 

@@ -54,6 +54,8 @@ class Plan:
         shapes: (N, C, H, W) of each value, N ignored.
         constants: Weights.
         threads: Threads.
+        last_readers: Layer (by ``id``) that is the last to read some values: their names. Their memory
+            goes to values that are made later.
 
     Attributes:
         bits: Spikes by name: uint32 (N, H, W, words).
@@ -68,12 +70,15 @@ class Plan:
         shapes: dict[str, tuple[int, ...]],
         constants: Constants,
         threads: int,
+        last_readers: dict[int, list[str]],
     ) -> None:
         self.bits: dict[str, np.ndarray] = {}
         self.numbers: dict[str, np.ndarray] = {}
         self.image: np.ndarray | None = None
         self._library, self._batch, self._threads = library, batch, threads
         self._shapes, self._constants = shapes, constants
+        self._last_readers = last_readers
+        self._free: list[np.ndarray] = []  # bytes
         self._kept: list[Any] = []  # what the C code reads by address
         self._scratch = native.empty(64, np.uint8)
         self._scratch_address = native.address(self._scratch)
@@ -89,21 +94,46 @@ class Plan:
             RepeatBits: self._repeat,
             Fire: self._fire,
         }
-        return [make[type(layer)](layer) for layer in layers]
+        steps = []
+        for layer in layers:
+            steps.append(make[type(layer)](layer))
+            for name in self._last_readers.get(id(layer), ()):
+                for values in (self.bits, self.numbers):
+                    if name in values:
+                        self._free.append(values[name].reshape(-1).view(np.uint8))
+        return steps
+
+    def memory(self) -> int:
+        """Return the bytes of all values, of the image and of what the C code works with."""
+        arrays = [*self.bits.values(), *self.numbers.values(), self._scratch]
+        arrays += [] if self.image is None else [self.image]
+        places = {
+            array.ctypes.data: array.nbytes for array in sorted(arrays, key=lambda a: a.nbytes)
+        }
+        return sum(places.values())
 
     def wanted_numbers(self, name: str) -> np.ndarray:
         """Return the place of numbers, which another may fill."""
         if name not in self.numbers:
             channels, height, width = self._shapes[name][1:]
-            shape = self._batch, height, width, channels
-            self.numbers[name] = native.empty(shape, np.float32)
+            self.numbers[name] = self._new((self._batch, height, width, channels), np.float32)
         return self.numbers[name]
 
     def _new_bits(self, name: str) -> np.ndarray:
         channels, height, width = self._shapes[name][1:]
         shape = self._batch, height, width, -(-channels // 32)
-        self.bits[name] = native.empty(shape, np.uint32)
+        self.bits[name] = self._new(shape, np.uint32)
         return self.bits[name]
+
+    def _new(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Return memory, of a value that nobody reads any more where that is large enough."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        fitting = [array for array in self._free if array.size >= size]
+        if not fitting:
+            return native.empty(shape, dtype)
+        best = min(fitting, key=lambda array: array.size)
+        self._free = [array for array in self._free if array is not best]
+        return best[:size].view(dtype).reshape(shape)
 
     def _stem(self, layer: StemConv) -> Step:
         window = self._window(layer, layer.geometry)
