@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +79,13 @@ class SpikeEngine:
             *(layer.inputs[0] for layer in self.layers if isinstance(layer, Fire)),
         }
         self._bits = {layer.output for layer in self.layers if isinstance(layer, BITS)}
+        # But for those that a pooling reads at once, which are no values of the graph.
+        self._spikes = [
+            layer.output
+            for layer in self.layers
+            if layer.output in graph.producer and isinstance(layer, BITS)
+        ]
+        self._own = {layer.output for layer in self.layers}
         self._images = {layer.inputs[0] for layer in self.layers if isinstance(layer, StemConv)}
         self._islands = [self._island(stage) if stage.nodes else None for stage in self._stages]
         self._last_readers = {} if keep_spikes else self._find_last_readers()
@@ -95,7 +101,7 @@ class SpikeEngine:
         read = {name for stage in self._stages for node in stage.nodes for name in node.input}
         found: dict[int, list[str]] = {}
         for name, layer in last.items():
-            if name not in read:
+            if name not in read and name not in self._graph.outputs:
                 found.setdefault(id(layer), []).append(name)
         return found
 
@@ -115,22 +121,28 @@ class SpikeEngine:
         values = {self._graph.inputs[0]: images}
         for step in ready.steps:
             step(values)
-        return {name: values[name] for name in self._graph.outputs}
+        return {name: self._value(ready.plan, name, values) for name in self._graph.outputs}
 
     def spikes(self, batch: int) -> dict[str, np.ndarray]:
         """Return the spikes of the last call with so many images: uint8 (N, C, H, W) by name."""
-        plan = self._prepare(batch).plan
-        return {name: self._unpacked(plan, name) for name in self._bits & self._graph.shapes.keys()}
+        plan = self._kept_plan(batch)
+        return {name: self._unpacked(plan, name) for name in self._spikes}
 
     def rates(self, batch: int) -> dict[str, float]:
         """Return the share of active entries in the last call with so many images, by name."""
-        plan = self._prepare(batch).plan
+        plan = self._kept_plan(batch)
         rates = {}
-        for name, bits in plan.bits.items():
+        for name in self._spikes:
+            bits = plan.bits[name]
             entries = self._graph.shapes[name][1] * bits[..., 0].size
             words = ctypes.c_int64(bits.size)
             rates[name] = self._library.count_bits(words, native.address(bits)) / entries
         return rates
+
+    def _kept_plan(self, batch: int) -> Plan:
+        if self._last_readers:
+            raise ValueError('SpikeEngine: spikes were not kept; build it with keep_spikes=True')
+        return self._prepare(batch).plan
 
     def _prepare(self, batch: int) -> _Ready:
         if batch not in self._ready:
@@ -157,7 +169,7 @@ class SpikeEngine:
         outside = {name for layer in stage.layers for name in layer.inputs} - made
         steps = plan.steps(stage.layers)
         image = outside & self._images
-        numbers = [n for n in outside & self._numbers if n not in self._made_by_engine()]
+        numbers = [n for n in outside & self._numbers if n not in self._own]
 
         def run(values: dict[str, np.ndarray]) -> None:
             for name in image:
@@ -169,32 +181,25 @@ class SpikeEngine:
 
         return run
 
-    def _made_by_engine(self) -> set[str]:
-        return {layer.output for layer in self.layers}
-
     def _island_step(self, plan: Plan, island: Island) -> Callable[[dict[str, np.ndarray]], None]:
-        own = self._made_by_engine()
-        feeds: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {}
-        for name in island.inputs:
-            if name in self._bits:
-                feeds[name] = partial(lambda name, values: self._unpacked(plan, name), name)
-            elif name in own:
-                last = name in island.channels_last
-                feeds[name] = partial(
-                    lambda name, last, values: (
-                        plan.numbers[name]
-                        if last
-                        else np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2))
-                    ),
-                    *(name, last),
-                )
-            else:
-                feeds[name] = partial(lambda name, values: values[name], name)
+        last = island.channels_last
 
         def run(values: dict[str, np.ndarray]) -> None:
-            values.update(island({name: feed(values) for name, feed in feeds.items()}))
+            feed = {
+                name: self._value(plan, name, values) for name in island.inputs if name not in last
+            }
+            feed.update((name, plan.numbers[name]) for name in last)
+            values.update(island(feed))
 
         return run
+
+    def _value(self, plan: Plan, name: str, values: dict[str, np.ndarray]) -> np.ndarray:
+        """Return a value as ONNX has it, channels behind the number of images."""
+        if name in self._bits:
+            return self._unpacked(plan, name)
+        if name in self._own:
+            return np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2))
+        return values[name]
 
     def _unpacked(self, plan: Plan, name: str) -> np.ndarray:
         bits = plan.bits[name]

@@ -46,7 +46,8 @@ class Island:
         for name in self.inputs:
             readers = [node for node in nodes if name in node.input]
             shape = list(graph.shapes[name])
-            if name in numbers and all(_puts_channels_last(node) for node in readers):
+            own = all(_puts_channels_last(n) and n.output[0] not in self.outputs for n in readers)
+            if name in numbers and own:
                 self.channels_last.add(name)
                 drop += readers
                 shape = [shape[axis] for axis in _LAST]
