@@ -64,7 +64,7 @@ def library(instructions: str = 'native') -> ctypes.CDLL:
     """
     sources = sorted(_FOLDER.glob('*.[ch]'))
     flags = (*_FLAGS, *INSTRUCTIONS[instructions])
-    loaded = compile_library(_FOLDER / 'engine.c', sources, flags, openmp=True)
+    loaded = compile_library(_FOLDER / 'engine.c', sources, flags, openmp='linked')
     for name in ('scratch_bytes', 'stem_bytes', 'count_bits'):
         getattr(loaded, name).restype = ctypes.c_int64
     loaded.prepare()
