@@ -1,13 +1,18 @@
 """Makes sure that the C code stays within its arrays, whatever a file says."""
 
 from .layers import (
+    AddNumbers,
     Fire,
     Geometry,
     JoinBits,
+    JoinNumbers,
     Layer,
     PoolBits,
+    PoolNumbers,
     RealConv,
+    RealStem,
     RepeatBits,
+    RepeatNumbers,
     SpikingConv,
     StemConv,
 )
@@ -45,19 +50,21 @@ def check_shapes(layers: list[Layer], shapes: dict[str, Shape]) -> None:
 def _expected(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     """Return the (C, H, W) that a layer may make; none where its inputs do not fit."""
     channels, height, width = inputs[0]
-    if isinstance(layer, StemConv | SpikingConv | RealConv):
+    if isinstance(layer, StemConv | RealStem | SpikingConv | RealConv):
         made = len(layer.weight), *_sides((height, width), layer.geometry)[0]
         fits = layer.weight.shape[1] == channels and 0 not in layer.weight.shape
         if isinstance(layer, RealConv) and layer.stream is not None:
             fits = fits and inputs[1] == made
         return [made] if fits else []
-    if isinstance(layer, PoolBits):
+    if isinstance(layer, PoolBits | PoolNumbers):
         return [(channels, *sides) for sides in _sides((height, width), layer.geometry)]
-    if isinstance(layer, JoinBits):
+    if isinstance(layer, JoinBits | JoinNumbers):
         alike = all(other[1:] == (height, width) for other in inputs)
         return [(sum(other[0] for other in inputs), height, width)] if alike else []
-    if isinstance(layer, RepeatBits):
+    if isinstance(layer, RepeatBits | RepeatNumbers):
         return [(channels, height * layer.scale[0], width * layer.scale[1])]
+    if isinstance(layer, AddNumbers):
+        return [inputs[0]] if inputs[0] == inputs[1] else []
     assert isinstance(layer, Fire)
     return [(channels, height, width)]
 

@@ -11,4 +11,5 @@
 #include "convolution.h"
 
 #include "bits.h"
+#include "numbers.h"
 #include "stem.h"

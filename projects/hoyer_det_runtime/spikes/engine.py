@@ -12,7 +12,7 @@ from . import native
 from .checks import check_shapes
 from .graph import Graph
 from .islands import Island
-from .layers import BITS, Fire, RealConv, StemConv
+from .layers import BITS, Fire, RealConv, RealStem, StemConv
 from .matching import find_layers
 from .plan import Constants, Plan
 from .schedule import Stage, schedule
@@ -70,7 +70,7 @@ class SpikeEngine:
         self._stages = schedule(graph, self.layers)
         self.left = [node.op_type for stage in self._stages for node in stage.nodes]
         self._numbers = {
-            *(layer.output for layer in self.layers if isinstance(layer, RealConv)),
+            *(layer.output for layer in self.layers if not isinstance(layer, BITS)),
             *(
                 layer.stream
                 for layer in self.layers
@@ -86,7 +86,9 @@ class SpikeEngine:
             if layer.output in graph.producer and isinstance(layer, BITS)
         ]
         self._own = {layer.output for layer in self.layers}
-        self._images = {layer.inputs[0] for layer in self.layers if isinstance(layer, StemConv)}
+        self._images = {
+            layer.inputs[0] for layer in self.layers if isinstance(layer, StemConv | RealStem)
+        }
         self._islands = [self._island(stage) if stage.nodes else None for stage in self._stages]
         self._last_readers = {} if keep_spikes else self._find_last_readers()
         self._constants = Constants()

@@ -23,7 +23,7 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        model = onnx.shape_inference.infer_shapes(model)
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         graph = model.graph
         self.model = model
         self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}

@@ -67,6 +67,42 @@ class RealConv(Layer):
 
 
 @dataclass
+class RealStem(Layer):
+    """A convolution of the image less ``zero``, int8 (M, C, h, w): ``step`` times its sums, plus ``bias``."""
+
+    weight: np.ndarray
+    step: np.ndarray
+    bias: np.ndarray
+    zero: int
+    geometry: Geometry
+
+
+@dataclass
+class PoolNumbers(Layer):
+    """Max pooling of numbers, then times ``scale`` of each channel."""
+
+    geometry: Geometry
+    scale: np.ndarray
+
+
+@dataclass
+class JoinNumbers(Layer):
+    """Numbers of several tensors joined channel behind channel."""
+
+
+@dataclass
+class RepeatNumbers(Layer):
+    """Nearest-neighbour up-sampling of numbers by whole factors (vertical, horizontal)."""
+
+    scale: tuple[int, int]
+
+
+@dataclass
+class AddNumbers(Layer):
+    """The sum of two tensors."""
+
+
+@dataclass
 class PoolBits(Layer):
     """Max pooling of spikes, turned around afterwards where ``flip`` is 1."""
 
@@ -81,7 +117,7 @@ class JoinBits(Layer):
 
 @dataclass
 class RepeatBits(Layer):
-    """Nearest-neighbour up-sampling by whole numbers (vertical, horizontal)."""
+    """Nearest-neighbour up-sampling of spikes by whole factors (vertical, horizontal)."""
 
     scale: tuple[int, int]
 

@@ -48,6 +48,10 @@ Ends = _structure(
         for name in ('below', 'flip', 'spikes', 'step', 'bias', 'stream', 'numbers')
     ),
 )
+StemEnds = _structure(
+    'StemEnds',
+    *((name, _Address) for name in ('level', 'flip', 'spikes', 'step', 'bias', 'shift', 'numbers')),
+)
 Stem = _structure('Stem', ('window', Window), *_numbers('C', 'M', 'border', 'threads'))
 
 

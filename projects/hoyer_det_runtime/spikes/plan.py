@@ -9,13 +9,18 @@ import numpy as np
 
 from . import native
 from .layers import (
+    AddNumbers,
     Fire,
     Geometry,
     JoinBits,
+    JoinNumbers,
     Layer,
     PoolBits,
+    PoolNumbers,
     RealConv,
+    RealStem,
     RepeatBits,
+    RepeatNumbers,
     SpikingConv,
     StemConv,
 )
@@ -35,7 +40,7 @@ class Constants:
         """Return the rows of a convolution."""
         return self._get(layer, lambda: arrange(layer.weight, choose_kind(layer.weight)))
 
-    def stem(self, layer: StemConv) -> np.ndarray:
+    def stem(self, layer: StemConv | RealStem) -> np.ndarray:
         """Return the weights of a stem."""
         return self._get(layer, lambda: arrange_stem(layer.weight))
 
@@ -89,9 +94,14 @@ class Plan:
             StemConv: self._stem,
             SpikingConv: self._spiking,
             RealConv: self._real,
+            RealStem: self._real_stem,
             PoolBits: self._pool,
+            PoolNumbers: self._pool_numbers,
+            JoinNumbers: self._join_numbers,
+            AddNumbers: self._add_numbers,
             JoinBits: self._join,
             RepeatBits: self._repeat,
+            RepeatNumbers: self._repeat,
             Fire: self._fire,
         }
         steps = []
@@ -136,24 +146,39 @@ class Plan:
         return best[:size].view(dtype).reshape(shape)
 
     def _stem(self, layer: StemConv) -> Step:
-        window = self._window(layer, layer.geometry)
-        outputs, channels = layer.weight.shape[:2]
+        words = -(-len(layer.weight) // 32)
+        level = np.clip(layer.level + _shift(layer), -(2**31), 2**31 - 1).astype(np.int32)
+        ends = dict(
+            level=filled(level, words * 32, 2**31 - 1),
+            flip=as_words(layer.flip, words),
+            spikes=self._new_bits(layer.output),
+        )
+        return self._run_stem(layer, ends)
+
+    def _real_stem(self, layer: RealStem) -> Step:
+        lanes = -(-len(layer.weight) // 16) * 16
+        ends = dict(
+            step=filled(layer.step.astype(np.float32), lanes, 0),
+            bias=filled(layer.bias.astype(np.float32), lanes, 0),
+            shift=filled(_shift(layer).astype(np.int32), lanes, 0),
+            numbers=self.wanted_numbers(layer.output),
+        )
+        return self._run_stem(layer, ends)
+
+    def _run_stem(self, layer: StemConv | RealStem, ends: dict[str, np.ndarray]) -> Step:
         if self.image is None:
             self.image = native.empty((self._batch, *self._shapes[layer.inputs[0]][1:]), np.uint8)
-        # The border counts as 0, so everything moves by what the zero adds.
-        shift = layer.zero * layer.weight.astype(np.int64).sum((1, 2, 3))
-        level = np.clip(layer.level + shift, -(2**31), 2**31 - 1).astype(np.int32)
-        words = -(-outputs // 32)
-        stem = native.Stem(window, channels, outputs, layer.zero, self._threads)
-        self._need(self._library.stem_bytes(ctypes.byref(stem)))
+        window, outputs = self._window(layer, layer.geometry), len(layer.weight)
+        stem = native.Stem(window, layer.weight.shape[1], outputs, layer.zero, self._threads)
+        self._need(self._threads * self._library.stem_bytes(ctypes.byref(stem)))
+        self._kept += ends.values()
+        addresses = {name: native.address(array) for name, array in ends.items()}
         return self._call(
             'run_stem',
             ctypes.byref(stem),
             self.image,
             self._constants.stem(layer),
-            filled(level, words * 32, 2**31 - 1),
-            as_words(layer.flip, words),
-            self._new_bits(layer.output),
+            ctypes.byref(native.StemEnds(**addresses)),
             self._scratch_address,
         )
 
@@ -242,10 +267,13 @@ class Plan:
             offset += channels
         return partial(_all, calls)
 
-    def _repeat(self, layer: RepeatBits) -> Step:
-        source = self.bits[layer.inputs[0]]
-        numbers = [_wide(n) for n in (*source.shape, *layer.scale)]
-        return self._call('repeat_places', *numbers, source, self._new_bits(layer.output))
+    def _repeat(self, layer: RepeatBits | RepeatNumbers) -> Step:
+        # Words of spikes and numbers have 4 bytes each.
+        name, of_bits = layer.inputs[0], isinstance(layer, RepeatBits)
+        source = self.bits[name] if of_bits else self.wanted_numbers(name)
+        out = self._new_bits(layer.output) if of_bits else self.wanted_numbers(layer.output)
+        sizes = [_wide(n) for n in (*source.shape, *layer.scale)]
+        return self._call('repeat_places', *sizes, source, out)
 
     def _fire(self, layer: Fire) -> Step:
         source = self.wanted_numbers(layer.inputs[0])
@@ -257,6 +285,30 @@ class Plan:
             *(native.aligned(layer.level), as_words(layer.flip, words)),
             *(self._new_bits(layer.output), _wide(self._threads)),
         )
+
+    def _pool_numbers(self, layer: PoolNumbers) -> Step:
+        window = self._window(layer, layer.geometry)
+        source, out = self.wanted_numbers(layer.inputs[0]), self.wanted_numbers(layer.output)
+        channels, scale = _wide(source.shape[-1]), native.aligned(layer.scale)
+        arguments = channels, source, scale, out, _wide(self._threads)
+        return self._call('pool_numbers', ctypes.byref(window), *arguments)
+
+    def _join_numbers(self, layer: JoinNumbers) -> Step:
+        out = self.wanted_numbers(layer.output)
+        places, all_channels = _wide(out[..., 0].size), _wide(out.shape[-1])
+        calls, offset = [], 0
+        for name in layer.inputs:
+            source = self.wanted_numbers(name)
+            channels = source.shape[-1]
+            arguments = source, _wide(channels), out, all_channels, _wide(offset)
+            calls.append(self._call('join_numbers', places, *arguments))
+            offset += channels
+        return partial(_all, calls)
+
+    def _add_numbers(self, layer: AddNumbers) -> Step:
+        one, other = (self.wanted_numbers(name) for name in layer.inputs)
+        out = self.wanted_numbers(layer.output)
+        return self._call('add_numbers', _wide(out.size), one, other, out)
 
     def _window(self, layer: Layer, geometry: Geometry) -> native.Window:
         sides = self._shapes[layer.inputs[0]][2:], self._shapes[layer.output][2:]
@@ -276,6 +328,11 @@ class Plan:
         self._kept += arguments
         ready = [native.address(a) if isinstance(a, np.ndarray) else a for a in arguments]
         return partial(getattr(self._library, name), *ready)
+
+
+def _shift(layer: StemConv | RealStem) -> np.ndarray:
+    """Return what the zero of the image adds to each sum, as the border counts as 0."""
+    return layer.zero * layer.weight.astype(np.int64).sum((1, 2, 3))
 
 
 def _wide(number: int) -> ctypes.c_int64:

@@ -21,6 +21,7 @@ static inline void multiply(Accumulator *sum, const int16_t *weights, int32_t pa
     *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(_mm512_loadu_si512(weights), _mm512_set1_epi32(pair)));
 #endif
 }
+static inline void store(int32_t *to, const Accumulator *sum) { _mm512_storeu_si512(to, *sum); }
 static inline uint32_t at_least(const Accumulator *sum, const int32_t *level) {
     return _mm512_cmpge_epi32_mask(*sum, _mm512_loadu_si512(level));
 }
@@ -30,6 +31,7 @@ static inline void multiply(Accumulator *sum, const int16_t *weights, int32_t pa
     for (int h = 0; h < 2; h++)
         sum->half[h] = _mm256_add_epi32(sum->half[h], _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)weights + h), _mm256_set1_epi32(pair)));
 }
+static inline void store(int32_t *to, const Accumulator *sum) { memcpy(to, sum, sizeof *sum); }
 static inline uint32_t at_least(const Accumulator *sum, const int32_t *level) {
     uint32_t below = 0;
     for (int h = 0; h < 2; h++) {
@@ -45,6 +47,7 @@ static inline void multiply(Accumulator *sum, const int16_t *weights, int32_t pa
     memcpy(inputs, &pair, sizeof inputs);
     for (int c = 0; c < GROUP; c++) sum->of[c] += weights[2 * c] * inputs[0] + weights[2 * c + 1] * inputs[1];
 }
+static inline void store(int32_t *to, const Accumulator *sum) { memcpy(to, sum, sizeof *sum); }
 static inline uint32_t at_least(const Accumulator *sum, const int32_t *level) {
     uint32_t bits = 0;
     for (int c = 0; c < GROUP; c++) bits |= (uint32_t)(sum->of[c] >= level[c]) << c;
@@ -71,10 +74,18 @@ wide stem_bytes(const Stem *s) {
     return (s->window.kernel_h * stem_places(&s->window) * MAX_DEPTH * 2 + 127) / 64 * 64;
 }
 
-/* image: (N, C, H, W). weights: (groups of 16 outputs, kernel_h, kernel_w, 2 pairs of channels, 16, 2).
- * level: a channel fires where its sum of image times weights reaches it; whole words of channels. */
-void run_stem(const Stem *s, const uint8_t *image, const int16_t *weights, const int32_t *level, const uint32_t *flip,
-              uint32_t *out, char *scratch) {
+/* What becomes of the sums of image times weights. Must be as `_StemEnds` in native.py. */
+typedef struct {
+    const int32_t *level; /* a channel fires where its sum reaches it; whole words of channels */
+    const uint32_t *flip; /* spikes to turn around, the words of a place */
+    uint32_t *spikes;     /* (places, words) */
+    const float *step, *bias; /* numbers are step * (sum - shift) + bias, whole groups of channels */
+    const int32_t *shift;
+    float *numbers; /* (places, M); NULL where spikes are wanted */
+} StemEnds;
+
+/* image: (N, C, H, W). weights: (groups of 16 outputs, kernel_h, kernel_w, 2 pairs of channels, 16, 2). */
+void run_stem(const Stem *s, const uint8_t *image, const int16_t *weights, const StemEnds *ends, char *scratch) {
     const Window *w = &s->window;
     const wide words = (s->M + 31) / 32, groups = (s->M + GROUP - 1) / GROUP, places = stem_places(w);
     const wide depth = MAX_DEPTH / 2, bytes = stem_bytes(s);
@@ -87,9 +98,9 @@ void run_stem(const Stem *s, const uint8_t *image, const int16_t *weights, const
             for (wide i = 0; i < w->kernel_h; i++)
                 fill_line(s, image, n, y * w->stride_h - w->pad_h + i, places, lines + i * places * MAX_DEPTH);
             for (wide x = 0; x < w->OW; x += 4) {
-                uint32_t *to = out + (line * w->OW + x) * words;
-                const wide count = MIN(4, w->OW - x);
-                memset(to, 0, count * words * sizeof *to);
+                const wide place = line * w->OW + x, count = MIN(4, w->OW - x);
+                uint32_t *to = ends->spikes + place * words;
+                if (!ends->numbers) memset(to, 0, count * words * sizeof *to);
                 for (wide g = 0; g < groups; g++) {
                     Accumulator sums[4];
                     memset(sums, 0, sizeof sums);
@@ -103,11 +114,22 @@ void run_stem(const Stem *s, const uint8_t *image, const int16_t *weights, const
                                 multiply(&sums[p], row, pair);
                             }
                     }
-                    for (wide p = 0; p < count; p++)
-                        to[p * words + g / 2] |= at_least(&sums[p], level + g * GROUP) << g % 2 * GROUP;
+                    for (wide p = 0; p < count; p++) {
+                        if (!ends->numbers) {
+                            to[p * words + g / 2] |= at_least(&sums[p], ends->level + g * GROUP) << g % 2 * GROUP;
+                            continue;
+                        }
+                        const wide first = g * GROUP;
+                        int32_t whole[GROUP];
+                        store(whole, &sums[p]);
+                        for (wide c = 0; c < MIN(GROUP, s->M - first); c++)
+                            ends->numbers[(place + p) * s->M + first + c] =
+                                ends->step[first + c] * (float)(whole[c] - ends->shift[first + c]) + ends->bias[first + c];
+                    }
                 }
-                for (wide p = 0; p < count; p++)
-                    for (wide k = 0; k < words; k++) to[p * words + k] ^= flip[k];
+                if (!ends->numbers)
+                    for (wide p = 0; p < count; p++)
+                        for (wide k = 0; k < words; k++) to[p * words + k] ^= ends->flip[k];
             }
         }
     }

@@ -1,0 +1,85 @@
+"""What was found in a graph so far, and how windows are read off its nodes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto
+
+from .graph import Graph, attributes
+from .layers import BITS, Geometry, Layer
+
+
+@dataclass
+class Found:
+    """Layers of a graph in order.
+
+    Attributes:
+        graph: The graph.
+        layers: What the engine runs itself.
+        bits: Names of tensors of spikes that it makes.
+        views: Names of the same as float: the spikes.
+        numbers: Names of other tensors that it makes: their layer.
+    """
+
+    graph: Graph
+    layers: list[Layer] = field(default_factory=list)
+    bits: set[str] = field(default_factory=set)
+    views: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, Layer] = field(default_factory=dict)
+
+    def add(self, layer: Layer) -> None:
+        """Add a layer."""
+        self.layers.append(layer)
+        if isinstance(layer, BITS):
+            self.bits.add(layer.output)
+        else:
+            self.numbers[layer.output] = layer
+
+    def remove(self, layer: Layer) -> None:
+        """Take out a layer of numbers, which another takes up."""
+        self.layers.remove(layer)
+        del self.numbers[layer.output]
+
+    def channel_values(self, name: str, channels: int) -> np.ndarray | None:
+        """Return a constant as one value for each of so many channels, None if it is none."""
+        value = self.graph.constants.get(name)
+        if value is None or value.size not in (1, channels):
+            return None
+        if value.size > 1 and value.shape[-3:] != (channels, 1, 1):
+            return None
+        return np.broadcast_to(value.ravel(), channels)
+
+
+def geometry_of(node: NodeProto, kernel: tuple[int, ...] | None = None) -> Geometry | None:
+    """Return the geometry of a convolution or pooling in two dimensions, None for another."""
+    given = attributes(node)
+    kernel = tuple(given.get('kernel_shape', kernel or ()))
+    pads = given.get('pads', [0, 0, 0, 0])
+    if len(kernel) != 2 or given.get('auto_pad', 'NOTSET') != 'NOTSET' or len(pads) != 4:
+        return None
+    if given.get('group', 1) != 1 or given.get('storage_order'):
+        return None
+    stride, dilation = given.get('strides', [1, 1]), given.get('dilations', [1, 1])
+    if min(*kernel, *stride, *dilation) < 1 or min(pads) < 0:
+        return None
+    if node.op_type == 'MaxPool' and (max(dilation) > 1 or len(node.output) > 1):
+        return None
+    return Geometry(kernel, tuple(stride), tuple(pads[:2]), tuple(pads[2:]), tuple(dilation))
+
+
+def whole_factors(found: Found, node: NodeProto) -> tuple[int, int] | None:
+    """Return how often ``Resize`` repeats each place (vertical, horizontal), None where it does else."""
+    given, shapes = attributes(node), found.graph.shapes
+    before, after = (shapes.get(name, ())[2:] for name in (node.input[0], node.output[0]))
+    if given.get('mode', 'nearest') != 'nearest' or not len(before) == len(after) == 2:
+        return None
+    if not all(a and b and not a % b for a, b in zip(after, before, strict=True)):
+        return None
+    # With whole factors, both of these take the place above and to the left.
+    way = given.get('coordinate_transformation_mode', 'half_pixel')
+    rounding = given.get('nearest_mode', 'round_prefer_floor')
+    floors = way == 'asymmetric' and rounding == 'floor'
+    rounds = way == 'half_pixel' and rounding.startswith('round')
+    if not floors and not rounds:
+        return None
+    return after[0] // before[0], after[1] // before[1]
