@@ -61,7 +61,7 @@ class SpikeEngine:
         self._library = native.library(instructions)
         self._threads = threads
         self._graph = graph = Graph(model)
-        self.layers = find_layers(graph)
+        self.layers = find_layers(graph, self._library.largest_stem_weight())
         if not any(isinstance(layer, BITS) for layer in self.layers):
             raise ValueError(
                 'the model has no spiking layer in the form that hoyer-det export writes'

@@ -15,6 +15,7 @@ class Found:
 
     Attributes:
         graph: The graph.
+        largest_stem_weight: Largest magnitude of weights that the C code multiplies with an image.
         layers: What the engine runs itself.
         bits: Names of tensors of spikes that it makes.
         views: Names of the same as float: the spikes.
@@ -22,6 +23,7 @@ class Found:
     """
 
     graph: Graph
+    largest_stem_weight: int
     layers: list[Layer] = field(default_factory=list)
     bits: set[str] = field(default_factory=set)
     views: dict[str, str] = field(default_factory=dict)
@@ -39,6 +41,12 @@ class Found:
         """Take out a layer of numbers, which another takes up."""
         self.layers.remove(layer)
         del self.numbers[layer.output]
+
+    def fits_stem(self, weight: np.ndarray) -> bool:
+        """Whether the C code multiplies weights (M, C, h, w) with an image."""
+        largest = np.abs(weight.astype(np.int16)).max(initial=0)
+        few = weight.shape[1] <= 4
+        return weight.dtype == np.int8 and few and largest <= self.largest_stem_weight
 
     def channel_values(self, name: str, channels: int) -> np.ndarray | None:
         """Return a constant as one value for each of so many channels, None if it is none."""

@@ -19,13 +19,17 @@ _PATTERNS = {
 }
 
 
-def find_layers(graph: Graph) -> list[Layer]:
+def find_layers(graph: Graph, largest_stem_weight: int) -> list[Layer]:
     """Return the layers in the order in which they can run, but for what lies between them.
 
     Spikes come from the image, from other spikes or from numbers, in the forms that ``hoyer-det export``
     writes; see spike_patterns.py and number_patterns.py. Whatever else there is, is left.
+
+    Args:
+        graph: The graph.
+        largest_stem_weight: As the C code says.
     """
-    found = Found(graph)
+    found = Found(graph, largest_stem_weight)
     for node in graph.nodes:
         for pattern in _PATTERNS.get(node.op_type, ()):
             layers = pattern(found, node)

@@ -69,7 +69,7 @@ def library(instructions: str = 'native') -> ctypes.CDLL:
     sources = sorted(_FOLDER.glob('*.[ch]'))
     flags = (*_FLAGS, *INSTRUCTIONS[instructions])
     loaded = compile_library(_FOLDER / 'engine.c', sources, flags, openmp='linked')
-    for name in ('scratch_bytes', 'stem_bytes', 'count_bits'):
+    for name in ('scratch_bytes', 'stem_bytes', 'count_bits', 'largest_stem_weight'):
         getattr(loaded, name).restype = ctypes.c_int64
     loaded.prepare()
     return loaded

@@ -6,7 +6,6 @@ from onnx import NodeProto
 from .found import Found, geometry_of, whole_factors
 from .graph import attributes
 from .layers import AddNumbers, JoinNumbers, Layer, PoolNumbers, RealConv, RealStem, RepeatNumbers
-from .spike_patterns import MOST_IMAGE_CHANNELS
 
 
 def conv(found: Found, node: NodeProto) -> list[Layer] | None:
@@ -37,8 +36,7 @@ def stem(found: Found, node: NodeProto) -> list[Layer] | None:
     weight, step, bias, used = read
     geometry = geometry_of(node, weight.shape[2:])
     whole = zero == int(zero) and 0 <= zero <= 255
-    fits = weight.dtype == np.int8 and weight.shape[1] <= MOST_IMAGE_CHANNELS
-    if geometry is None or not fits or not whole:
+    if geometry is None or not found.fits_stem(weight) or not whole:
         return None
     image, replaces = cast.input[0], {*node.output, *used}
     common = dict(zero=int(zero), geometry=geometry, replaces=replaces)

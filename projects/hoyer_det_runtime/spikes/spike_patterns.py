@@ -7,8 +7,6 @@ from .found import Found, geometry_of, whole_factors
 from .graph import attributes
 from .layers import Fire, JoinBits, Layer, PoolBits, RepeatBits, SpikingConv, StemConv
 
-MOST_IMAGE_CHANNELS = 4
-
 
 def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
     """``QLinearConv`` of scales 1 -> [``MaxPool``] -> ``Clip`` to 1 -> [``BitwiseXor``]."""
@@ -50,7 +48,7 @@ def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
     x = node.input[0]
     if x in found.bits and not zero.item():
         conv = SpikingConv([x], target, **common)
-    elif x in graph.inputs and weight.shape[1] <= MOST_IMAGE_CHANNELS:
+    elif x in graph.inputs and found.fits_stem(weight):
         conv = StemConv([x], target, zero=int(zero.item()), **common)
     else:
         return None

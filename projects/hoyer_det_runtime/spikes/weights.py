@@ -72,13 +72,12 @@ def arrange(weight: np.ndarray, kind: int) -> Rows:
 
 
 def arrange_stem(weight: np.ndarray) -> np.ndarray:
-    """Arrange int8 weights (M, C <= 4, h, w) as int16 (groups of 16, h, w, 2 pairs of inputs, 16, 2)."""
+    """Arrange int8 weights (M, C <= 4, h, w) as (groups of 16 outputs, h, w, 16, 4 inputs)."""
     outputs, channels, height, width = weight.shape
     groups = -(-outputs // 16)
-    full = np.zeros((groups * 16, 4, height, width), np.int16)
+    full = np.zeros((groups * 16, 4, height, width), np.int8)
     full[:outputs, :channels] = weight
-    full = full.reshape(groups, 16, 2, 2, height, width)
-    return native.aligned(full.transpose(0, 4, 5, 2, 1, 3))
+    return native.aligned(full.reshape(groups, 16, 4, height, width).transpose(0, 3, 4, 1, 2))
 
 
 def filled(values: np.ndarray, size: int, rest: float) -> np.ndarray:
