@@ -42,11 +42,11 @@ class Found:
         self.layers.remove(layer)
         del self.numbers[layer.output]
 
-    def fits_stem(self, weight: np.ndarray) -> bool:
+    def fits_stem(self, weight: np.ndarray, geometry: Geometry) -> bool:
         """Whether the C code multiplies weights (M, C, h, w) with an image."""
         largest = np.abs(weight.astype(np.int16)).max(initial=0)
-        few = weight.shape[1] <= 4
-        return weight.dtype == np.int8 and few and largest <= self.largest_stem_weight
+        small = weight.shape[1] <= 4 and geometry.dilation == (1, 1)
+        return weight.dtype == np.int8 and small and largest <= self.largest_stem_weight
 
     def channel_values(self, name: str, channels: int) -> np.ndarray | None:
         """Return a constant as one value for each of so many channels, None if it is none."""

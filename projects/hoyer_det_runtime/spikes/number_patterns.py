@@ -36,7 +36,7 @@ def stem(found: Found, node: NodeProto) -> list[Layer] | None:
     weight, step, bias, used = read
     geometry = geometry_of(node, weight.shape[2:])
     whole = zero == int(zero) and 0 <= zero <= 255
-    if geometry is None or not found.fits_stem(weight) or not whole:
+    if geometry is None or not found.fits_stem(weight, geometry) or not whole:
         return None
     image, replaces = cast.input[0], {*node.output, *used}
     common = dict(zero=int(zero), geometry=geometry, replaces=replaces)

@@ -48,7 +48,7 @@ def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
     x = node.input[0]
     if x in found.bits and not zero.item():
         conv = SpikingConv([x], target, **common)
-    elif x in graph.inputs and found.fits_stem(weight):
+    elif x in graph.inputs and found.fits_stem(weight, geometry):
         conv = StemConv([x], target, zero=int(zero.item()), **common)
     else:
         return None

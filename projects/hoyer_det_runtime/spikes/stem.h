@@ -84,6 +84,9 @@ static void fill_line(const Stem *s, const uint8_t *image, wide n, wide y, wide 
 
 static inline wide stem_places(const Window *w) { return MAX(w->W + w->pad_w, (w->OW + 3) * w->stride_w + w->kernel_w); }
 
+/* Where a line of the image is kept while windows see it. */
+static inline wide slot(const Window *w, wide y) { return (y + w->pad_h) % w->kernel_h; }
+
 /* Bytes that each thread of `run_stem` needs. */
 wide stem_bytes(const Stem *s) {
     return (s->window.kernel_h * stem_places(&s->window) * DEPTH + 127) / 64 * 64;
@@ -107,11 +110,14 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
 #pragma omp parallel for num_threads(s->threads) schedule(static) if (s->threads > 1)
     for (wide t = 0; t < s->threads; t++) {
         uint8_t *lines = (uint8_t *)(scratch + t * bytes);
-        const wide last = w->N * w->OH * (t + 1) / s->threads;
-        for (wide line = w->N * w->OH * t / s->threads; line < last; line++) {
+        const wide start = w->N * w->OH * t / s->threads, last = w->N * w->OH * (t + 1) / s->threads;
+        wide next = 0; /* line of the image that comes behind those that are there */
+        for (wide line = start; line < last; line++) {
             const wide n = line / w->OH, y = line % w->OH;
-            for (wide i = 0; i < w->kernel_h; i++)
-                fill_line(s, image, n, y * w->stride_h - w->pad_h + i, places, lines + i * places * DEPTH);
+            const wide top = y * w->stride_h - w->pad_h;
+            if (y == 0 || line == start) next = top;
+            for (next = MAX(next, top); next < top + w->kernel_h; next++)
+                fill_line(s, image, n, next, places, lines + slot(w, next) * places * DEPTH);
             for (wide x = 0; x < w->OW; x += 4) {
                 const wide place = line * w->OW + x, count = MIN(4, w->OW - x);
                 uint32_t *to = ends->spikes + place * words;
@@ -121,7 +127,7 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
                     memset(sums, 0, sizeof sums);
                     const int8_t *row = weights + g * w->kernel_h * w->kernel_w * GROUP * DEPTH;
                     for (wide i = 0; i < w->kernel_h; i++) {
-                        const uint8_t *from = lines + (i * places + x * w->stride_w) * DEPTH;
+                        const uint8_t *from = lines + (slot(w, top + i) * places + x * w->stride_w) * DEPTH;
                         for (wide k = 0; k < w->kernel_w; k++, row += GROUP * DEPTH)
                             for (int p = 0; p < 4; p++) {
                                 int32_t pixel;
