@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from . import native
 from .checks import check_shapes
@@ -57,7 +58,10 @@ class SpikeEngine:
         instructions: str = 'native',
     ) -> None:
         if not isinstance(model, onnx.ModelProto):
-            model = onnx.load(model)
+            try:
+                model = onnx.load(model)
+            except DecodeError as error:
+                raise ValueError(f'{model}: no ONNX file, or a damaged one ({error})') from error
         self._library = native.library(instructions)
         self._threads = threads
         self._graph = graph = Graph(model)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
 
@@ -11,7 +12,10 @@ class Graph:
     """Nodes in order, with what produces and reads each value.
 
     Args:
-        model: Checked model.
+        model: The model.
+
+    Raises:
+        ValueError: If it is no valid ONNX model; says why in a line.
 
     Attributes:
         nodes: In topological order, without constants.
@@ -23,10 +27,15 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        try:
+            onnx.checker.check_model(model)
+            model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            reason = ' '.join(str(error).split())
+            raise ValueError(f'no valid ONNX model ({reason[:200]})') from error
         graph = model.graph
         self.model = model
-        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        self.constants = {t.name: _array(t) for t in graph.initializer}
         self.nodes: list[NodeProto] = []
         for node in graph.node:
             if node.op_type == 'Constant':
@@ -65,8 +74,15 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            value = numpy_helper.to_array(value)
+            value = _array(value)
         elif isinstance(value, bytes):
             value = value.decode()
         found[attribute.name] = value
     return found
+
+
+def _array(tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{tensor.name}: a damaged tensor ({error})') from error

@@ -66,9 +66,13 @@ class Island:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider']
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:  # its own classes share no base but this
+            reason = ' '.join(str(error).split())
+            raise ValueError(f'ONNX Runtime: {reason[:300]}') from error
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run."""
