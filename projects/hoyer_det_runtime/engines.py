@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
         ) from error
     except (RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().splitlines()[0]
+        if name == 'spikes' and isinstance(error, RuntimeError):  # it cannot be compiled here
+            warnings.warn(
+                f'ONNX Runtime runs instead of the engine on spikes: {first}', stacklevel=2
+            )
+            return open_engine('onnxruntime', path, threads)
         raise ValueError(f'{path}: cannot be run by {name} ({first})') from error
 
 

@@ -3,9 +3,11 @@
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from hoyer_det_runtime.spikes import SpikeEngine
+from hoyer_det_runtime.engines import open_engine
+from hoyer_det_runtime.spikes import SpikeEngine, native
 from hoyer_det_runtime.spikes.native import INSTRUCTIONS
 from onnx import TensorProto, helper
 from onnx_layers import Builder
@@ -201,5 +203,16 @@ def test_declared_shapes_that_cannot_be_are_refused():
         net.nodes[-1].output[0], TensorProto.UINT8, ['N', 40, 9, 9]
     )
     model.graph.output.append(value)
-    with pytest.raises(ValueError, match='declared as|has no size'):
+    with pytest.raises(ValueError, match='declared as|existing shape differ'):
         SpikeEngine(model)
+
+
+def test_without_a_compiler_onnx_runtime_runs_instead(tmp_path, monkeypatch):
+    model = random_network(3)
+    onnx.save(model, tmp_path / 'm.onnx')
+    monkeypatch.setenv('CC', 'no-such-compiler')
+    native.library.cache_clear()
+    with pytest.warns(UserWarning, match='ONNX Runtime runs instead .*no-such-compiler'):
+        engine = open_engine('spikes', tmp_path / 'm.onnx')
+    native.library.cache_clear()
+    assert type(engine).__name__ == 'OnnxRuntime'
