@@ -69,9 +69,14 @@ def neuron(layer: nn.Module, u: Tensor) -> Tensor:
     return (z >= level.view(-1, 1, 1)).double() + (box - box.detach())  # exactly 0 or 1
 
 
-def by_hand(blocks: list[nn.Module], strides: list[tuple[int, int]], x: Tensor) -> list[Tensor]:
-    """Spikes of blocks in a row, the first of which begins the stream."""
-    spikes, stream = [x], None
+def by_hand(
+    blocks: list[nn.Module],
+    strides: list[tuple[int, int]],
+    x: Tensor,
+    stream: Tensor | None = None,
+) -> list[Tensor]:
+    """Spikes of blocks in a row; without a stream the first of them begins it."""
+    spikes = [x]
     for block, (stride, beyond) in zip(blocks, strides, strict=True):
         if isinstance(block, nn.MaxPool2d):
             spikes.append(block(spikes[-1]))
@@ -100,9 +105,11 @@ def backbone_by_hand(net: HoyerVGG, x: Tensor) -> tuple[Tensor, ...]:
     return spikes[6], spikes[-1]
 
 
-def neck_by_hand(net: HoyerSSDNeck, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def neck_by_hand(
+    net: HoyerSSDNeck, inputs: tuple[Tensor, ...], stream: Tensor | None
+) -> tuple[Tensor, ...]:
     blocks = [block for layer in net.extra_layers for block in layer]
-    spikes = by_hand(blocks, [(1, 0), (2, 0), (1, 0), (1, 2)], inputs[-1])
+    spikes = by_hand(blocks, [(1, 0), (2, 0), (1, 0), (1, 2)], inputs[-1], stream)
     return *inputs, spikes[2], spikes[4]
 
 
@@ -119,19 +126,39 @@ def test_backbone_equals_a_forward_pass_by_hand(act_cfg, ceil_mode, side):
             assert act_cfg is RELU or set(found.unique().tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize('handed_in', [True, False])
 @pytest.mark.parametrize('act_cfg', [SPIKE, RELU], ids=['spikes', 'twin'])
-def test_neck_equals_a_forward_pass_by_hand(act_cfg):
+def test_neck_equals_a_forward_pass_by_hand(act_cfg, handed_in):
     draw = torch.Generator().manual_seed(3)
-    given = tuple(
-        torch.randint(0, 2, (3, c, s, s), generator=draw).double() for c, s in ((8, 14), (16, 7))
-    )
+    stream = torch.randn(3, 16, 7, 7, generator=draw).double()
+    first = torch.randint(0, 2, (3, 8, 14, 14), generator=draw).double()
+    given = first, (stream > 0.5).double()
+    inputs = (*given, stream) if handed_in else given
     net = neck(act_cfg).double()
     for training in (True, False):
         net.train(training)
-        found, wanted = net(given), neck_by_hand(net, given)
+        found, wanted = net(inputs), neck_by_hand(net, given, stream if handed_in else None)
         assert [f.shape[-1] for f in found] == [14, 7, 4, 2]
         for a, b in zip(found, wanted, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('out_indices', [(0, 3), (3, 5)])
+def test_stream_handed_out_is_the_potential_of_the_last_spikes(out_indices):
+    net = backbone(out_indices=out_indices, out_stream=True).eval()
+    *spikes, stream = net(images(32).float())
+    *_, last = spiking_layers(net).values()
+    assert len(spikes) == 2 and torch.equal(last(stream), spikes[-1])
+    with pytest.raises(ValueError, match='HoyerVGG: out_stream=True needs shortcut=True'):
+        HoyerVGG(11, out_stream=True)
+
+
+def test_number_of_features_that_does_not_fit_is_named():
+    plain = HoyerSSDNeck(**NECK, level_paddings=(1, 0))
+    one = torch.zeros(1, 1, 1, 1)
+    for net, maps in ((plain, 3), (plain, 1), (neck(), 4)):
+        with pytest.raises(ValueError, match=f'in_channels names 2 levels.* hands in {maps} '):
+            net((one,) * maps)
 
 
 def test_gradients_equal_those_of_the_forward_pass_by_hand():

@@ -47,8 +47,9 @@ class HoyerVGG(BaseModule):
             tail, else ``(1, 2, 3, 4)``.
         ssd_tail: Whether to build the SSD tail described above.
         ceil_mode: Rounding of the 2x2 pooling; SSD300 needs True for its 38x38 map.
-        shortcut: Whether a real-valued stream goes past every convolution but the first. It stays in
-            the backbone: features are spikes.
+        shortcut: Whether a real-valued stream goes past every convolution but the first.
+        out_stream: Whether the stream of the last stage follows its spikes as one feature map more, for
+            a neck that carries it on (``HoyerSSDNeck``). Without it, features are spikes alone.
         frozen_stages: Number of leading stages that are not trained (norm and neuron in evaluation
             mode, no gradients); -1 for none. Frozen neurons need a checkpoint to fire by.
         norm_eval: Whether batch norm stays in evaluation mode during training.
@@ -62,11 +63,12 @@ class HoyerVGG(BaseModule):
         init_cfg: Initialisation; Kaiming for convolutions by default.
 
     Attributes:
-        out_channels: Channels of each returned feature map.
-        out_strides: Stride of each returned feature map.
+        out_channels: Channels of each stage's feature map.
+        out_strides: Its stride.
 
     Raises:
-        ValueError: If depth, width, out_indices or frozen_stages are out of range.
+        ValueError: If depth, width, out_indices or frozen_stages are out of range, or a stream is to be
+            handed out where there is none.
 
     Example:
         >>> backbone = HoyerVGG(16, ssd_tail=True, ceil_mode=True)
@@ -83,6 +85,7 @@ class HoyerVGG(BaseModule):
         ssd_tail: bool = False,
         ceil_mode: bool = False,
         shortcut: bool = False,
+        out_stream: bool = False,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -105,11 +108,14 @@ class HoyerVGG(BaseModule):
             raise ValueError(
                 f'HoyerVGG: frozen_stages must lie between -1 and {num_stages}, got {frozen_stages}'
             )
+        if out_stream and not shortcut:
+            raise ValueError('HoyerVGG: out_stream=True needs shortcut=True; there is no stream')
         if out_indices is None:
             out_indices = (3, 5) if ssd_tail else (1, 2, 3, 4)
         self.out_indices = check_indices('HoyerVGG', out_indices, num_stages)
         self.ssd_tail = ssd_tail
         self.shortcut = shortcut
+        self.out_stream = out_stream
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -157,12 +163,17 @@ class HoyerVGG(BaseModule):
         return build_max_pool(act_cfg, 2, 2, ceil_mode=ceil_mode)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W)."""
+        """Return the spikes of the stages in ``out_indices`` for images (N, in_channels, H, W).
+
+        With ``out_stream`` a last tensor has the shape of the last spikes and holds their potential.
+        """
         outs = []
         for index, stage in enumerate(self.stages):
             x = checkpointed(stage, x) if self.with_cp else stage(x)
             if index in self.out_indices:
                 outs.append(x[0] if self.shortcut else x)
+            if self.out_stream and index == self.out_indices[-1]:
+                outs.append(x[1])
             if self.ssd_tail and index == 3:
                 x = tuple(map(self.pool4, x)) if self.shortcut else self.pool4(x)
         return tuple(outs)

@@ -24,8 +24,9 @@ class HoyerSSDNeck(BaseModule):
         level_strides: Stride of the second convolution of each extra level.
         level_paddings: Its padding.
         last_kernel_size: Kernel of the very last convolution: 3 for SSD300, 4 for SSD512.
-        shortcut: Whether a real-valued stream goes past the convolutions, as in ``HoyerVGG``. It begins
-            behind the first of them, since what is handed in are spikes.
+        shortcut: Whether a real-valued stream goes past the convolutions, as in ``HoyerVGG``. It goes on
+            from the stream handed in behind the levels (``HoyerVGG(out_stream=True)``); without one, it
+            begins behind the first convolution.
         conv_cfg: Config of the convolutions.
         norm_cfg: Config of the norm.
         act_cfg: Config of the activation.
@@ -71,6 +72,7 @@ class HoyerSSDNeck(BaseModule):
         cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
         block = ShortcutConvBlock if shortcut else SpikingConvBlock
         self.shortcut = shortcut
+        self.given = given
         self.extra_layers = nn.ModuleList()
         for level, (stride, padding) in enumerate(zip(level_strides, level_paddings, strict=True)):
             channels = out_channels[given + level]
@@ -91,9 +93,22 @@ class HoyerSSDNeck(BaseModule):
             )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the given levels followed by the extra ones."""
-        outs = list(inputs)
-        x = outs[-1]
+        """Return the given levels followed by the extra ones.
+
+        Args:
+            inputs: Spikes of the given levels, and with ``shortcut`` the potential of the last of them.
+
+        Raises:
+            ValueError: If there are more or fewer.
+        """
+        if not self.given <= len(inputs) <= self.given + self.shortcut:
+            stream = ', with or without a stream' if self.shortcut else ''
+            raise ValueError(
+                f'HoyerSSDNeck: in_channels names {self.given} levels{stream}, the backbone hands in '
+                f'{len(inputs)} feature maps'
+            )
+        outs = list(inputs[: self.given])
+        x = outs[-1] if len(inputs) == self.given else tuple(inputs[-2:])
         for layer in self.extra_layers:
             x = layer(x)
             outs.append(x[0] if self.shortcut else x)
