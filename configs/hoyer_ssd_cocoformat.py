@@ -6,7 +6,11 @@ _base_ = [
     '_base_/schedules/small_cpu.py',
     '_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(depth=11))
+# With a real-valued stream past the convolutions the spikes learn from random weights: docs/learning.md.
+model = dict(
+    backbone=dict(depth=11, shortcut=True, out_stream=True),
+    neck=dict(shortcut=True),
+)
 # The average of the last hundred or so steps: single steps of a one-step network swing.
 custom_hooks = _base_.custom_hooks + [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True)

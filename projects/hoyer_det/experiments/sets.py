@@ -47,21 +47,26 @@ def _epochs(number: int) -> dict[str, object]:
     }
 
 
+_SSD = 'hoyer_ssd_vocformat'
+
+
+def _against_twin(title: str, epochs: int) -> ExperimentSet:
+    """SSD from random weights, and its ReLU twin with the same shortcuts."""
+    options = _epochs(epochs)
+    runs = Run('relu', _SSD, options, ('--twin', 'relu')), Run('spiking', _SSD, options)
+    return ExperimentSet(title, runs, 'data/voc_sample')
+
+
 def _three_ways(title: str, epochs: int) -> ExperimentSet:
     """SSD by three ways that see the training images equally often, the passes of a twin counted."""
-    config, options = 'hoyer_ssd_vocformat', _epochs(epochs)
-    return ExperimentSet(
-        title,
-        (
-            Run('relu', config, options, ('--twin', 'relu')),
-            Run('random', config, options),
-            Run('from_twin', config, options, ('--from-twin',)),
-        ),
-        'data/voc_sample',
-    )
+    twins = _against_twin(title, epochs)
+    from_twin = Run('from_twin', _SSD, _epochs(epochs), ('--from-twin',))
+    return ExperimentSet(title, (*twins.runs, from_twin), twins.data_root)
 
 
+_TITLE = 'SSD at 160 px in 20 epochs'
 SETS = {
     'probe': _three_ways('Probe: SSD at 160 px in 4 epochs', 4),
-    'voc_sample': _three_ways('SSD at 160 px in 20 epochs', 20),
+    'voc_sample': _against_twin(_TITLE, 20),
+    'voc_sample_from_twin': _three_ways(_TITLE, 20),
 }
