@@ -71,6 +71,8 @@ def start(job: dict[str, Any], rank: int, files: tuple[str, str], port: int) -> 
     code = 70
     try:
         os.setpgid(0, 0)
+        # What a shell runs in the background ignores it, and so would all below.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for stream, file in zip((1, 2), files, strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         os.chdir(job['cwd'])
