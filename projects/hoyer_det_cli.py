@@ -23,6 +23,10 @@ COMMANDS = {
     'configs': ('configs', 'list the configs that come with the package'),
     'experiments': ('experiments', 'a named set of trainings, with table and plot'),
     'convert': ('convert', "convert checkpoints from and to the authors' layout"),
+    'convert-labels': (
+        'convert_labels',
+        'turn labels in YOLO format into a data set in COCO format',
+    ),
     'check-data': ('check_data', 'look for faults in annotations and images'),
     'download-data': (
         'download_data',

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MODULES = 'train test detect analyze convert check_data zoo configs experiments'
+MODULES = 'train test detect analyze convert convert_labels check_data zoo configs experiments'
 
 
 class Ended(NamedTuple):

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 
 from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
 from .image_size import check_sizes
+from .yolo_format import refuse_yolo
 
 _FIELDS = {
     'images': ('id', 'file_name', 'width', 'height'),
@@ -231,6 +232,8 @@ class CocoFormatDataset(CocoDataset):
     def complete(cls, dataset: dict[str, Any]) -> None:
         """Fill in the files and the classes that the arguments leave open, in place."""
         cls.name_files(dataset)
+        if dataset.get('data_root') and not os.path.isfile(cls._file(dataset)):
+            refuse_yolo(dataset['data_root'])
         metainfo = dataset.get('metainfo') or {}
         classes = metainfo.get('classes') or _summary(cls._file(dataset))[0]
         classes = (classes,) if isinstance(classes, str) else tuple(classes)

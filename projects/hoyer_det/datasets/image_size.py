@@ -8,7 +8,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 _EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)  # orientations that exchange width and height
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def check_sizes(pipeline: Compose) -> None:
@@ -59,12 +59,17 @@ def size_fault(path: str | Path, decoded: tuple[int, int], declared: tuple[int, 
         f'{declared[1]} x {declared[0]}'
     )
     orientation = exif_orientation(path)
-    if orientation in _QUARTER_TURNS and tuple(decoded) == tuple(declared)[::-1]:
+    if is_quarter_turn(orientation) and tuple(decoded) == tuple(declared)[::-1]:
         return (
             f'{sizes}: its EXIF orientation ({orientation}) turns it, the annotation is of the image '
             'not turned; remove the EXIF tag or annotate what is seen'
         )
     return f'{sizes}: was it resized or exchanged later? Correct size and boxes, or leave it out'
+
+
+def is_quarter_turn(orientation: int) -> bool:
+    """Tell whether an EXIF orientation exchanges width and height."""
+    return orientation in _QUARTER_TURNS
 
 
 def exif_orientation(path: str | Path) -> int:

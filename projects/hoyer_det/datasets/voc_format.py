@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
 from .image_size import check_sizes
+from .yolo_format import refuse_yolo
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
 
@@ -24,12 +25,13 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
     All annotations are read, not those of one split, so that every split numbers its classes alike.
 
     Raises:
-        FileNotFoundError: If there are no annotation files.
+        FileNotFoundError: If there are no annotation files; it says so where they are in YOLO format.
         ValueError: If a file is not XML, a name cannot be that of a class, or no file has an object.
     """
     folder = Path(data_root) / 'Annotations'
     files = sorted(folder.glob('*.xml'))
     if not files:
+        refuse_yolo(data_root)
         raise FileNotFoundError(
             f'{folder}: no *.xml files there; a folder in Pascal VOC layout has JPEGImages, Annotations '
             'and ImageSets/Main (set data_root to it)'
