@@ -143,10 +143,14 @@ def test_map_of_a_checkpoint_from_the_log_beside_it(tmp_path):
     log = tmp_path / '20260102_030405' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text(
-        '{"voc/mAP": 0.25, "step": 6}\n{"loss": 1, "step": 7}\n{"voc/mAP": 0.5, "step": 12}\n{"l'
+        '{"voc/mAP": 0.25, "step": 6}\n{"loss": 1, "step": 7}\n{"voc/mAP": 0.5, "step": 60}\n{"l'
     )
     cfg = Config(dict(train_cfg=dict(by_epoch=True)))
     meta = dict(experiment_name='my_net_20260102_030405', epoch=6)
     assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), meta).startswith('0.250 (voc/mAP')
+    by_iteration = dict(meta, epoch=12, iter=60)
+    assert validated_map(cfg, 'x', meta) == 'not known'
+    path = str(tmp_path / 'epoch_12.pth')
+    assert validated_map(cfg, path, by_iteration).startswith('0.500 (voc/mAP on val after epoch 12')
     for other in (dict(meta, epoch=7), dict(meta, experiment_name='my_net_1_2'), {}):
         assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), other) == 'not known'

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hoyer_det.compat import patches
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.models.dense_heads import SSDHead
 from mmengine import ConfigDict
 from mmengine.logging import HistoryBuffer
@@ -48,6 +49,9 @@ def test_patches_end_with_the_next_releases(monkeypatch):
     monkeypatch.setattr(mmdet, '__version__', '3.3.1')
     patches.give_ssd_head_a_loss_cls()
     assert not hasattr(SSDHead, 'loss_cls')
+    monkeypatch.delattr(COCO, 'createIndex')
+    patches.take_missing_iscrowd_for_0()
+    assert 'createIndex' not in vars(COCO)
 
     monkeypatch.setattr(mmengine, '__version__', '0.10.8')
     with warnings.catch_warnings():

@@ -56,10 +56,15 @@ def test_table_gives_mean_spread_and_share(tmp_path):
 
 
 def test_curve_of_a_resumed_run_is_whole(tmp_path):
-    for name, lines in (('1', [(1, 0.1), (2, 0.2)]), ('2', [(2, 0.3), (3, 0.4)])):
+    # Three iterations an epoch; the second run validates what the first one did not come to.
+    runs = {
+        '1': [{'step': 2, 'epoch': 1}, {'step': 3, 'mAP': 0.1}, {'step': 5, 'epoch': 2}],
+        '2': [{'step': 6, 'mAP': 0.3}, {'step': 8, 'epoch': 3}, {'step': 9, 'mAP': 0.4}],
+    }
+    for name, lines in runs.items():
         file = tmp_path / name / 'vis_data' / 'scalars.json'
         file.parent.mkdir(parents=True)
-        file.write_text(''.join(f'{{"step": {s}, "mAP": {v}}}\n{{"loss": 1}}\n' for s, v in lines))
+        file.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
     assert read_curve(tmp_path, 'mAP') == [(1, 0.1), (2, 0.3), (3, 0.4)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from coco_folder import write_coco_folder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CONFIG = 'configs/hoyer_yolov3_cocoformat.py'
 NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
@@ -38,6 +39,12 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
     assert len(steps) == 1  # of five images three can be learnt from: one batch of two
     assert all(math.isfinite(step[key]) for step in steps for key in step)
     validated = next(record for record in records if 'coco/bbox_mAP' in record)
+    events = EventAccumulator(str(next(work_dir.glob('*/vis_data'))))
+    events.Reload()
+    for tag in ('loss', 'coco/bbox_mAP'):  # over the same axis: after the one iteration
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == [
+            (1, pytest.approx(validated.get(tag, steps[0].get(tag))))
+        ]
 
     tested = run_tool('test', CONFIG, work_dir / 'epoch_1.pth', *common)
     assert tested.returncode == 0, tested.stderr

@@ -3,7 +3,8 @@ _base_ = '../../_base_/default_runtime.py'
 default_hooks = dict(
     _delete_=True,
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    # Metrics over iterations, as losses are.
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='CheckpointHook',

@@ -63,11 +63,12 @@ def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
     by_epoch = loop.get('by_epoch', loop.get('type') != 'IterBasedTrainLoop')
     if epoch is None or not by_epoch or not log.is_file():
         return 'not known'
+    steps = epoch, meta.get('iter')  # version 0.3 logged metrics by epoch
     for line in reversed(log.read_text().splitlines()):
         with suppress(json.JSONDecodeError):  # a line that was being written
             scalars = json.loads(line)
             for key, value in scalars.items():
-                if key.endswith('mAP') and scalars.get('step') == epoch:
+                if key.endswith('mAP') and scalars.get('step') in steps:
                     return (
                         f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
                     )

@@ -67,6 +67,26 @@ def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
     raise pickle.UnpicklingError(f'checkpoint asks for attribute {name!r} of {owner!r}: refused')
 
 
+def take_missing_iscrowd_for_0() -> None:
+    """Let ``CocoMetric(ann_file=...)`` read annotations without ``iscrowd``, as ``CocoDataset`` does.
+
+    pycocotools 2.0.11 ends with a ``KeyError`` in the evaluation, after the training. Ends with the first
+    release of mmdet after 3.3.0, which must have one meaning for data set and metric.
+    """
+    import mmdet
+    from mmdet.datasets.api_wrappers import COCO
+
+    if digit_version(mmdet.__version__) > digit_version('3.3.0') or 'createIndex' in vars(COCO):
+        return
+
+    def create_index(self: COCO) -> None:
+        for annotation in self.dataset.get('annotations', []):
+            annotation.setdefault('iscrowd', 0)
+        super(COCO, self).createIndex()
+
+    COCO.createIndex = create_index
+
+
 def silence_pkg_resources() -> None:
     """Hide the five lines by which setuptools 80 warns at every config on an ``mmdet::`` base.
 

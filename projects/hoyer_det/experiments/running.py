@@ -72,10 +72,15 @@ def _write_result(folder: Path, metric: str, line: list[str], seconds: float) ->
 
 def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
     """Return the pairs (epoch, figure) that the validations of a run logged, resumed ones too."""
+    lines = [
+        json.loads(line)
+        for file in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
+    trained = {line['step']: line['epoch'] for line in lines if 'epoch' in line}
     found: dict[int, float] = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for text in file.read_text().splitlines():
-            scalars = json.loads(text)
-            if metric in scalars:
-                found[int(scalars['step'])] = float(scalars[metric])
+    for line in lines:
+        if metric in line:  # logged after the last iteration of its epoch
+            epoch = max(epoch for step, epoch in trained.items() if step <= line['step'])
+            found[epoch] = float(line[metric])
     return sorted(found.items())
