@@ -13,6 +13,7 @@ from hoyer_det.datasets import (
     SHAPE_CLASSES,
     ShapesDataset,
     VOCFormatDataset,
+    generate_shapes,
     read_classes,
     read_splits,
     shapes_dataset,
@@ -351,3 +352,12 @@ def test_shapes_are_made_when_they_are_needed(
         for item in info['instances']
     ]
     assert min(areas) > 0
+
+
+def test_shapes_of_other_arguments_are_taken_as_they_are(tmp_path: Path) -> None:
+    root = generate_shapes(tmp_path / 'shapes', num_train=3, num_test=5, image_size=64, seed=9)
+    arguments = dict(data_root=str(root), data_prefix=dict(sub_data_root=''), pipeline=[])
+    assert len(ShapesDataset(test_mode=True, **arguments)) == 5
+    min(root.glob('JPEGImages/*.jpg')).unlink()
+    with pytest.raises(ValueError, match='has 7 of 8 files'):
+        ShapesDataset(test_mode=True, **arguments)

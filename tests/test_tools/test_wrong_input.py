@@ -316,6 +316,8 @@ def test_training_starts_from_weights_that_fit(
     line = fails('train', VOC_FORMAT, *flags, f'load_from={good}', 'model.backbone.width=0.125')
     assert f'{good}: ' in line and 'do not fit SingleStageDetector' in line
     assert 'stages.0.0.conv.weight (16, 3, 3, 3) instead of (8, 3, 3, 3)' in line
+    line = fails('train', VOC_FORMAT, *flags, 'load_from=ssd_shapes', 'model.backbone.width=0.125')
+    assert 'models/ssd_shapes.pth: ' in line and 'do not fit' in line  # a name of the zoo
     start = 'model.backbone.init_cfg'
     flags += [f'{start}.type=Pretrained', f'{start}.checkpoint={good}']
     line = fails('train', VOC_FORMAT, *flags, f'{start}.prefix=neck')

@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_resumable, check_starting_weights, newest_good_checkpoint
+from ..weights.zoo import zoo_path
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .from_twin import TWIN_SHARE, FromTwin
@@ -68,6 +69,8 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    if cfg.get('load_from'):
+        cfg.load_from = zoo_path(cfg.load_from)
     if args.amp:
         if get_device() == 'cpu':
             raise ValueError('--amp: MMEngine has no mixed precision on a CPU; leave it out')

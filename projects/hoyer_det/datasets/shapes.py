@@ -25,6 +25,7 @@ MIN_CONTRAST = 110.0  # Euclidean RGB distance of a fill to what lies under it
 RING_HOLE, STAR_INNER, CROSS_ARM = 0.55, 0.42, 0.32  # as a fraction of the outer radius or arm
 SUPERSAMPLE = 4
 JPEG_QUALITY = 92
+_LOWEST = {'num_train': 2, 'num_test': 1, 'image_size': 64, 'seed': 0}  # of the arguments
 
 
 class ShapeObject(NamedTuple):
@@ -77,11 +78,10 @@ def generate_shapes(
             one with files missing.
         FileExistsError: ``root`` is a file, or a folder with other content.
     """
-    lowest = {'num_train': 2, 'num_test': 1, 'image_size': 64, 'seed': 0}
     arguments = dict(num_train=num_train, num_test=num_test, image_size=image_size, seed=seed)
     for key, value in arguments.items():
-        if not isinstance(value, int) or value < lowest[key]:
-            raise ValueError(f'{key} must be an integer of at least {lowest[key]}, got {value!r}')
+        if not isinstance(value, int) or value < _LOWEST[key]:
+            raise ValueError(f'{key} must be an integer of at least {_LOWEST[key]}, got {value!r}')
     root = Path(root)
     stamp = {'format_version': FORMAT_VERSION, **arguments}
     if _is_complete(root, stamp):
@@ -101,6 +101,23 @@ def generate_shapes(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
+
+
+def stamped_arguments(root: str | Path) -> dict[str, int]:
+    """Return the arguments of ``generate_shapes`` that a set was made with.
+
+    Args:
+        root: Folder of the data set.
+
+    Returns:
+        ``num_train``, ``num_test``, ``image_size`` and ``seed``; nothing where there is no set or its stamp
+        lacks one of them, which ``generate_shapes`` reports.
+    """
+    try:
+        stamp = json.loads((Path(root) / STAMP).read_text(encoding='utf-8'))
+        return {key: stamp[key] for key in _LOWEST}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _is_complete(root: Path, stamp: dict[str, int]) -> bool:

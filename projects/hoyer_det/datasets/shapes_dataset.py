@@ -4,7 +4,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 
-from .shapes import SHAPE_CLASSES, generate_shapes
+from .shapes import SHAPE_CLASSES, generate_shapes, stamped_arguments
 from .voc_format import VOCFormatDataset
 
 
@@ -16,7 +16,8 @@ class ShapesDataset(VOCFormatDataset):
     ``metainfo`` alone when it detects on images.
 
     Args:
-        data_root: Folder of the data set, made with the default arguments where it does not exist.
+        data_root: Folder of the data set, made with the default arguments where it does not exist. A
+            finished set of other arguments is taken as it is.
         **kwargs: Arguments of :class:`VOCFormatDataset`.
     """
 
@@ -34,5 +35,5 @@ class ShapesDataset(VOCFormatDataset):
     def full_init(self) -> None:
         """Make the data set where it is missing, and read it."""
         if not self._fully_initialized:
-            generate_shapes(self.data_root)
+            generate_shapes(self.data_root, **stamped_arguments(self.data_root))
         super().full_init()
