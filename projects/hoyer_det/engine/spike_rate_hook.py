@@ -18,7 +18,8 @@ class SpikeRateHook(Hook):
     """Logs the spike rate of every ``HoyerSpike`` layer after validation and after testing.
 
     The spike rate is the share of a layer's outputs that are 1, over all images of the data set. The
-    rates go to the log, a line a layer, and as scalars ``spike_rate/<layer>`` to every visual backend.
+    rates go to the log, a line a layer, and as scalars ``spike_rate/<layer>`` to every visual backend;
+    ``spike_rate`` is that of all neurons together.
     Layers that have no firing level from training are named in a warning.
     """
 
@@ -75,4 +76,5 @@ class SpikeRateHook(Hook):
         lines.append(f'{"all neurons":<{width}}  {spikes / neurons:6.1%}')
         runner.logger.info('Spike rate by layer:\n' + '\n'.join(lines))
         scalars = {f'spike_rate/{name}': rate for name, rate in rates.items()}
+        scalars['spike_rate'] = spikes / neurons
         runner.visualizer.add_scalars(scalars, step=runner.iter)

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from .sets import ExperimentSet, Run
@@ -55,9 +56,13 @@ def command(run: Run, folder: Path, seed: int, data_root: str) -> list[str]:
         '--work-dir',
         str(folder),
         '--resume',
-        '--cfg-options',
-        *(f'{key}={value}' for key, value in options.items()),
+        *option_flags(options),
     ]
+
+
+def option_flags(options: Mapping[str, object]) -> list[str]:
+    """Return settings as flags of a command."""
+    return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
 
 def _write_result(folder: Path, metric: str, line: list[str], seconds: float) -> None:

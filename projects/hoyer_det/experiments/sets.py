@@ -29,12 +29,14 @@ class ExperimentSet:
         runs: The runs in their order. The first is the one to whose figure all are set in relation.
         data_root: Folder of the data set, where the user names none.
         metric: Key of the figure among the scalars of a validation.
+        deployed: Whether the networks are exported, evaluated again and timed, too.
     """
 
     title: str
     runs: tuple[Run, ...]
     data_root: str
     metric: str = 'pascal_voc/mAP'
+    deployed: bool = False
 
 
 def _epochs(number: int) -> dict[str, object]:
@@ -64,9 +66,47 @@ def _three_ways(title: str, epochs: int) -> ExperimentSet:
     return ExperimentSet(title, (*twins.runs, from_twin), twins.data_root)
 
 
+def _width(width: float) -> dict[str, object]:
+    """Options of the small SSD with another width, 0.25 being its own."""
+    stages = (int(512 * width), int(1024 * width))
+    channels = (*stages, int(512 * width), int(256 * width))
+    return {
+        'model.backbone.width': width,
+        'model.neck.in_channels': stages,
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+
+
+def _regularizer(title: str, config: str, epochs: int, data_root: str) -> ExperimentSet:
+    """Spiking networks of several regularizer weights and widths, and ReLU twins of several widths."""
+    own, relu = _epochs(epochs), ('--twin', 'relu')
+    weights = [
+        Run(f'weight_{weight:g}', config, {**own, 'custom_hooks.1.weight': weight})
+        for weight in (0.0, 1e-8, 1e-7, 1e-6, 3e-6, 1e-5)
+    ]
+    widths = [
+        Run(
+            f'width_{width:g}_weight_{weight:g}',
+            config,
+            {**own, **_width(width), 'custom_hooks.1.weight': weight},
+        )
+        for width, weight in ((0.375, 1e-6), (0.125, 1e-8))
+    ]
+    narrow = Run('relu_width_0.125', config, {**own, **_width(0.125)}, relu)
+    runs = Run('relu', config, own, relu), *weights, *widths, narrow
+    return ExperimentSet(title, runs, data_root, deployed=True)
+
+
 _TITLE = 'SSD at 160 px in 20 epochs'
 SETS = {
     'probe': _three_ways('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
+    'regularizer_shapes': _regularizer(
+        'Regularizer weight and width on the synthetic shapes, SSD at 128 px in 24 epochs',
+        'hoyer_ssd_shapes',
+        24,
+        'data/shapes',
+    ),
 }
