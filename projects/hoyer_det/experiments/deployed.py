@@ -1,0 +1,133 @@
+"""Exports what a set has trained, evaluates the files, and times them in turns."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.runner import find_latest_checkpoint
+
+from .running import option_flags, work_dir
+from .sets import ExperimentSet, Run
+
+RESULT = 'deployed.json'
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file that a network is exported to.
+
+    Attributes:
+        name: Name of the file and of its series in the plot.
+        engine: Engine that runs it.
+        flags: Further flags of ``hoyer-det export``.
+    """
+
+    name: str
+    engine: str
+    flags: tuple[str, ...] = ()
+
+
+SPIKING = (Form('spiking', 'spikes', ('--weights', '5')),)
+TWIN = (Form('relu_int8', 'onnxruntime'), Form('relu_float32', 'onnxruntime', ('--float',)))
+
+
+def forms(run: Run) -> tuple[Form, ...]:
+    """Return the files that a run is exported to: ReLU twins as int8 and float32."""
+    return TWIN if '--twin' in run.flags else SPIKING
+
+
+def deploy_all(
+    experiments: ExperimentSet, out: Path, data_root: str, seeds: int, rounds: int = 30
+) -> None:
+    """Export and evaluate what has not been yet, then time all files of the set in turns.
+
+    Written is ``deployed.json`` in ``out``: a list of dictionaries with ``run``, ``seed``, ``form``,
+    ``metric`` (of the exported file), ``spike_rate`` (in its last validation, all neurons; None for
+    ReLU) and ``milliseconds`` (median, one image, one thread, without reading the image and NMS).
+
+    Args:
+        experiments: The set.
+        out: Folder of the work folders.
+        data_root: Folder of the data set.
+        seeds: Number of seeds, from 0 on.
+        rounds: How often each file is timed.
+
+    Raises:
+        RuntimeError: If an export or an evaluation fails.
+    """
+    from hoyer_det_runtime.engines import open_engine  # needs an engine only here
+
+    from ..analysis.timing import measure_milliseconds
+
+    rows, calls = [], {}
+    for run, seed, form in _files(experiments, seeds):
+        folder = work_dir(out, run, seed)
+        file = folder / f'{form.name}.onnx'
+        row = _evaluated(experiments.metric, run, form, file, data_root)
+        rows.append(dict(run=run.name, seed=seed, form=form.name, **row))
+        engine = open_engine(form.engine, file, 1)
+        image = np.random.default_rng(0).integers(0, 256, (1, 3, *row['size']), np.uint8)
+        calls[str(file)] = lambda engine=engine, image=image: engine(image)
+    for row, duration in zip(rows, measure_milliseconds(calls, rounds).values(), strict=True):
+        row['milliseconds'] = duration.median
+    _write(out / RESULT, rows)
+
+
+def _files(experiments: ExperimentSet, seeds: int) -> Iterator[tuple[Run, int, Form]]:
+    for run in experiments.runs:
+        for seed in range(seeds):
+            for form in forms(run):
+                yield run, seed, form
+
+
+def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) -> dict[str, Any]:
+    """Export and evaluate a run, if that has not been done."""
+    done = file.with_suffix('.json')
+    if not done.is_file():
+        from hoyer_det_runtime.description import read_description
+
+        options = option_flags({**run.options, 'data_root': data_root})
+        checkpoint = find_latest_checkpoint(str(file.parent))
+        _call('export', run.config, checkpoint, file, *form.flags, *run.flags, *options)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            place = ('--engine', form.engine, '--threads', '1', '--work-dir', folder)
+            _call('test', run.config, file, *place, *options)
+            (scalars,) = Path(folder).glob('*/*.json')
+            reached = json.loads(scalars.read_text())[metric]
+        _write(
+            done,
+            dict(
+                metric=reached,
+                size=read_description(file)['input']['size'],
+                spike_rate=_spike_rate(file.parent),
+            ),
+        )
+    return json.loads(done.read_text())
+
+
+def _spike_rate(folder: Path) -> float | None:
+    """Return the share of all neurons that fired in the last validation of a training."""
+    rate = None
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            rate = json.loads(line).get('spike_rate', rate)
+    return rate
+
+
+def _call(*command: object) -> None:
+    line = [sys.executable, '-m', 'hoyer_det_cli', *map(str, command)]
+    code = subprocess.run(line).returncode
+    if code:
+        raise RuntimeError(f'hoyer-det {" ".join(line[3:])}: ended with exit code {code}')
+
+
+def _write(file: Path, content: object) -> None:
+    part = file.with_suffix('.part')
+    part.write_text(json.dumps(content, indent=1))
+    part.replace(file)
