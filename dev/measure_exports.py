@@ -1,13 +1,12 @@
-"""Times exported files, and the checkpoint in PyTorch beside them, in turns on one thread.
+"""Times exported files, and checkpoints in PyTorch beside them, in turns.
 
-    python dev/measure_exports.py ssd.onnx@onnxruntime twin.onnx@openvino ssd.pth --rounds 20
+    python dev/measure_exports.py ssd.onnx@spikes ssd.onnx@onnxruntime twin.onnx@openvino ssd.pth --rounds 20
 
 The first is what the others are compared with. Batch 1; the graph alone, without reading images and NMS.
 """
 
 import argparse
-import statistics
-import time
+import os
 import warnings
 from collections.abc import Callable
 from datetime import date
@@ -16,15 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from hoyer_det import load
+from hoyer_det.analysis.timing import describe_processor, measure_milliseconds
 from hoyer_det.commands.errors import one_line_errors
 from hoyer_det.deploy.exported_detector import ExportedDetector
 from hoyer_det_runtime.description import read_description
 from hoyer_det_runtime.engines import open_engine
 
-_FLAGS = ('avx2', 'avx512f', 'avx_vnni', 'avx512_vnni', 'amx_int8')
 
-
-def runner(name: str, image: np.ndarray) -> Callable[[], object]:
+def runner(name: str, image: np.ndarray, threads: int) -> Callable[[], object]:
     """Return what is timed for a file and its engine, or for a checkpoint."""
     if name.endswith('.pth'):
         detector = ExportedDetector(load(name, 'cpu').model, image.shape[2:]).eval()
@@ -36,7 +34,7 @@ def runner(name: str, image: np.ndarray) -> Callable[[], object]:
 
         return run
     path, _, engine = name.partition('@')
-    opened = open_engine(engine or 'onnxruntime', path, 1)
+    opened = open_engine(engine or 'onnxruntime', path, threads)
     return lambda: opened(image)
 
 
@@ -45,37 +43,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('models', nargs='+', metavar='FILE.onnx[@ENGINE] or CHECKPOINT')
     parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--threads', type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     warnings.simplefilter('ignore')  # of MMDetection's batched coders
     with one_line_errors():
         size = read_description(args.models[0].partition('@')[0])['input']['size']
         image = np.random.default_rng(0).integers(0, 256, (1, 3, *size), np.uint8)
-        runs = {name: runner(name, image) for name in args.models}
-        for run in runs.values():
-            run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(args.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(1000 * (time.perf_counter() - start))
-    info = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').is_file() else ''
-    model = next(
-        (line.split(':')[1].strip() for line in info.splitlines() if 'model name' in line), ''
-    )
-    flags = [flag for flag in _FLAGS if f' {flag} ' in info]
+        calls = {name: runner(name, image, args.threads) for name in args.models}
+    durations = measure_milliseconds(calls, args.rounds)
+    first = durations[args.models[0]].median
     print(
-        f'{model} ({", ".join(flags)}), {date.today()}, {args.rounds} rounds in turns, one thread'
+        f'{describe_processor()}, {date.today()}, {args.rounds} rounds in turns, '
+        f'{args.threads} of {os.cpu_count()} threads'
     )
-    first = statistics.median(times[args.models[0]])
-    print('| model | ms, median | times the first | MB |\n|---|---|---|---|')
-    for name, values in times.items():
-        median, megabytes = (
-            statistics.median(values),
-            Path(name.partition('@')[0]).stat().st_size / 1e6,
+    print('| model | ms, median | quartiles | times the first | MB |\n|---|---|---|---|---|')
+    for name, found in durations.items():
+        low, high = found.quartiles
+        megabytes = Path(name.partition('@')[0]).stat().st_size / 1e6
+        print(
+            f'| {name} | {found.median:.1f} | {low:.1f} to {high:.1f} | {found.median / first:.2f} '
+            f'| {megabytes:.1f} |'
         )
-        print(f'| {name} | {median:.1f} | {median / first:.2f} | {megabytes:.1f} |')
 
 
 if __name__ == '__main__':

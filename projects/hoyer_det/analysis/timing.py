@@ -1,12 +1,12 @@
 """Milliseconds of one image, measured in turns, and the machine that they belong to."""
 
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 
@@ -16,11 +16,13 @@ class Duration:
 
     Attributes:
         median: In milliseconds.
+        quartiles: The first and the third, in milliseconds.
         least: In milliseconds.
         runs: Calls that were timed.
     """
 
     median: float
+    quartiles: tuple[float, float]
     least: float
     runs: int
 
@@ -50,7 +52,12 @@ def measure_milliseconds(
                 torch.cuda.synchronize()
             if run:
                 times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: Duration(statistics.median(t), min(t), runs) for name, t in times.items()}
+    return {name: _duration(t) for name, t in times.items()}
+
+
+def _duration(times: list[float]) -> Duration:
+    low, median, high = np.percentile(times, (25, 50, 75)).tolist()
+    return Duration(median, (low, high), min(times), len(times))
 
 
 def describe_processor(cpuinfo: str = '/proc/cpuinfo') -> str:

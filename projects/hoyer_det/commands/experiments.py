@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ..experiments.deployed import deploy_all
+from ..experiments.deployed_report import write_deployed_report
 from ..experiments.report import write_report
 from ..experiments.running import run_all
 from ..experiments.sets import SETS
@@ -32,5 +34,9 @@ def main() -> None:
         if args.seeds < 1:
             raise ValueError(f'--seeds {args.seeds}: must be at least 1')
         if not args.report:
-            run_all(experiments, out, args.data_root or experiments.data_root, args.seeds)
+            data_root = args.data_root or experiments.data_root
+            run_all(experiments, out, data_root, args.seeds)
+            if experiments.deployed:
+                deploy_all(experiments, out, data_root, args.seeds)
         print(write_report(experiments, out, args.seeds), end='')
+        print(write_deployed_report(experiments, out), end='')

@@ -235,7 +235,8 @@ class _Fold:
                 grids[conv] = stream_grid([conv], [reading])
         exact = conv in grids
         if bits:
-            round_weights(conv, bits, grids.get(conv))
+            most = reading.most if reading.kind == 'spikes' else None
+            round_weights(conv, bits, grids.get(conv), most)
         if place.act:
             scale, shift = self._affine(place, None)
             self._set_neuron(place, scale, shift, exact)

@@ -54,7 +54,9 @@ def _sides(flat: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def round_weights(conv: nn.Conv2d, bits: int, grid: Tensor | None = None) -> None:
+def round_weights(
+    conv: nn.Conv2d, bits: int, grid: Tensor | None = None, most: int | None = None
+) -> None:
     """Round the weights of a convolution whose sums are read as real values, in place.
 
     The buffers ``steps`` (M,) and ``bits`` are added, by which an exporter finds the integers again.
@@ -63,11 +65,11 @@ def round_weights(conv: nn.Conv2d, bits: int, grid: Tensor | None = None) -> Non
         conv: The convolution.
         bits: Of each weight.
         grid: The steps and the bias become multiples of this, float64 (M,), a power of 2 for each channel.
+        most: As for :func:`integer_steps`: engines that add up integers need no wider sums then.
     """
     weight = conv.weight.double()
     flat = weight.flatten(1)
-    step = flat.abs().amax(1) / largest_weight(bits)
-    step = torch.where(step > 0, step, 1.0 if grid is None else grid)
+    step = integer_steps(weight, largest_weight(bits), most)[1]
     if grid is None:
         step = step.float().double()
     else:

@@ -43,13 +43,14 @@ def forms(run: Run) -> tuple[Form, ...]:
 
 
 def deploy_all(
-    experiments: ExperimentSet, out: Path, data_root: str, seeds: int, rounds: int = 30
+    experiments: ExperimentSet, out: Path, data_root: str, seeds: int, rounds: int = 50
 ) -> None:
     """Export and evaluate what has not been yet, then time all files of the set in turns.
 
-    Written is ``deployed.json`` in ``out``: a list of dictionaries with ``run``, ``seed``, ``form``,
-    ``metric`` (of the exported file), ``spike_rate`` (in its last validation, all neurons; None for
-    ReLU) and ``milliseconds`` (median, one image, one thread, without reading the image and NMS).
+    Written is ``deployed.json`` in ``out`` with ``processor`` and ``rows``, a dictionary for each file:
+    ``run``, ``seed``, ``form``, ``metric`` (of the exported file), ``spike_rate`` (in its last
+    validation, all neurons; None for ReLU), ``milliseconds`` (median, one image, one thread, without
+    reading the image and NMS) and ``quartiles``.
 
     Args:
         experiments: The set.
@@ -63,7 +64,7 @@ def deploy_all(
     """
     from hoyer_det_runtime.engines import open_engine  # needs an engine only here
 
-    from ..analysis.timing import measure_milliseconds
+    from ..analysis.timing import describe_processor, measure_milliseconds
 
     rows, calls = [], {}
     for run, seed, form in _files(experiments, seeds):
@@ -75,8 +76,8 @@ def deploy_all(
         image = np.random.default_rng(0).integers(0, 256, (1, 3, *row['size']), np.uint8)
         calls[str(file)] = lambda engine=engine, image=image: engine(image)
     for row, duration in zip(rows, measure_milliseconds(calls, rounds).values(), strict=True):
-        row['milliseconds'] = duration.median
-    _write(out / RESULT, rows)
+        row.update(milliseconds=duration.median, quartiles=duration.quartiles)
+    _write(out / RESULT, dict(processor=describe_processor(), rows=rows))
 
 
 def _files(experiments: ExperimentSet, seeds: int) -> Iterator[tuple[Run, int, Form]]:

@@ -47,7 +47,8 @@ static inline wide block_bytes(const Convolution *l) {
 }
 /* Lists hold places of rows in units of 8 bytes, which processors multiply by in addresses. */
 static inline int row_shift(const Convolution *l) { return l->kind <= INT16 ? 4 : 3; }
-static inline wide chunk_of(const Convolution *l) { return l->kind == INT6 ? 4 : 8; }
+static inline int chunk_shift(const Convolution *l) { return l->kind == INT6 ? 2 : 3; }
+static inline wide chunk_of(const Convolution *l) { return 1 << chunk_shift(l); }
 static inline wide lanes_of(const Convolution *l) { return l->kind == FLOAT32 ? 32 : 64; }
 
 /* ---- Lists of active inputs ---------------------------------------------------------------------- */
@@ -117,9 +118,9 @@ static void find_taps(const Window *w, const Active *a, wide rows_of_tap, Taps *
 static wide list_inputs(const Convolution *l, const uint32_t *in, wide first, wide last, Active *active,
                         Lists *lists) {
     const Window *w = &l->window;
-    const wide blocks = block_count(l), rows = row_count(l), chunk = chunk_of(l), width = active->width;
+    const wide blocks = block_count(l), rows = row_count(l), width = active->width;
     const wide block_units = l->block_words / unit_words(l);
-    const int scale = row_shift(l);
+    const int scale = row_shift(l), by = chunk_shift(l);
     /* Windows at places from `inner` on, before `outer`, lie inside from left to right. */
     const wide inner = (w->pad_w + w->stride_w - 1) / w->stride_w;
     const wide room = w->W + w->pad_w - (w->kernel_w - 1) * w->dilation_w - 1;
@@ -153,9 +154,9 @@ static wide list_inputs(const Convolution *l, const uint32_t *in, wide first, wi
                     end += count;
                 }
             for (int i = 0; i < 8; i++) end[i] = (uint16_t)(rows << scale);
-            const wide chunks = (end - start + chunk - 1) / chunk;
+            const wide chunks = (end - start + chunk_of(l) - 1) >> by;
             lists->chunks[b * lists->places + place - first] = (uint16_t)chunks;
-            used[b] += chunks * chunk;
+            used[b] += chunks << by;
             total += chunks;
         }
         lists->totals[place - first] = (uint16_t)total;

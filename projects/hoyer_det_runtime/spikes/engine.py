@@ -1,6 +1,7 @@
 """Runs an exported model on its spikes."""
 
 import ctypes
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from .plan import Constants, Plan
 from .schedule import Stage, schedule
 
 
+_Step = Callable[[dict[str, np.ndarray]], None]
+
+
 @dataclass
 class _Ready:
-    """A plan and its steps."""
+    """A plan and its steps, each with its name."""
 
     plan: Plan
-    steps: list[Callable[[dict[str, np.ndarray]], None]]
+    steps: list[tuple[str, _Step]]
 
 
 class SpikeEngine:
@@ -125,9 +129,26 @@ class SpikeEngine:
         """Run uint8 images (N, 3, H, W); return the outputs of the model by name."""
         ready = self._prepare(len(images))
         values = {self._graph.inputs[0]: images}
-        for step in ready.steps:
+        for _, step in ready.steps:
             step(values)
         return {name: self._value(ready.plan, name, values) for name in self._graph.outputs}
+
+    def timed(self, images: np.ndarray) -> list[tuple[str, float]]:
+        """Run uint8 images (N, 3, H, W) and return the seconds of each step by its name.
+
+        A layer's name is that of its output. What ONNX Runtime does, and moving values to it, goes by
+        the output of its first node; taking values over from the caller or from it by ``'inputs'``.
+        """
+        values, times = {self._graph.inputs[0]: images}, []
+        for name, step in self._prepare(len(images)).steps:
+            start = time.perf_counter()
+            step(values)
+            times.append((name, time.perf_counter() - start))
+        return times
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape (N, C, H, W) of a value, N of one image."""
+        return self._graph.shapes[name]
 
     def spikes(self, batch: int) -> dict[str, np.ndarray]:
         """Return the spikes of the last call with so many images: uint8 (N, C, H, W) by name."""
@@ -160,32 +181,30 @@ class SpikeEngine:
                 self._threads,
                 self._last_readers,
             )
-            steps = []
+            steps: list[tuple[str, _Step]] = []
             for stage, island in zip(self._stages, self._islands, strict=True):
-                steps.append(
-                    self._layer_step(plan, stage)
-                    if island is None
-                    else self._island_step(plan, island)
-                )
+                if island is None:
+                    steps += self._layer_steps(plan, stage)
+                else:
+                    steps.append((stage.nodes[0].output[0], self._island_step(plan, island)))
             self._ready[batch] = _Ready(plan, steps)
         return self._ready[batch]
 
-    def _layer_step(self, plan: Plan, stage: Stage) -> Callable[[dict[str, np.ndarray]], None]:
+    def _layer_steps(self, plan: Plan, stage: Stage) -> list[tuple[str, _Step]]:
         made = {layer.output for layer in stage.layers}
         outside = {name for layer in stage.layers for name in layer.inputs} - made
-        steps = plan.steps(stage.layers)
+        calls = plan.steps(stage.layers)
         image = outside & self._images
         numbers = [n for n in outside & self._numbers if n not in self._own]
 
-        def run(values: dict[str, np.ndarray]) -> None:
+        def take_over(values: dict[str, np.ndarray]) -> None:
             for name in image:
                 plan.image[...] = values[name]
             for name in numbers:
                 plan.numbers[name][...] = values[name].transpose(0, 2, 3, 1)
-            for step in steps:
-                step()
 
-        return run
+        named = zip((layer.output for layer in stage.layers), calls, strict=True)
+        return [('inputs', take_over), *((name, _without_values(call)) for name, call in named)]
 
     def _island_step(self, plan: Plan, island: Island) -> Callable[[dict[str, np.ndarray]], None]:
         last = island.channels_last
@@ -214,3 +233,10 @@ class SpikeEngine:
         sizes = (ctypes.c_int64(n) for n in (len(bits), channels, bits.shape[1] * bits.shape[2]))
         self._library.unpack(*sizes, native.address(bits), native.address(out))
         return out
+
+
+def _without_values(call: Callable[[], object]) -> _Step:
+    def step(values: dict[str, np.ndarray]) -> None:
+        call()
+
+    return step

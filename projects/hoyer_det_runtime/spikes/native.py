@@ -87,7 +87,7 @@ def first_cache_bytes() -> int:
 def block_words(kind: int, taps: int, words: int) -> int:
     """Return how many words of inputs make a block whose weights stay in the first cache."""
     row = 64 if kind in (INT6, INT5) else 128
-    fits = int(0.8 * first_cache_bytes() / (taps * 32 * row))
+    fits = int(1.2 * first_cache_bytes() / (taps * 32 * row))
     most = words + words % 2 if words > 1 else 1  # units of two words, where there are two
     return max(1, min(fits - fits % 2 if fits > 1 else fits, most))
 

@@ -1,0 +1,76 @@
+"""Table and plot of exported files: figure against milliseconds."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from ..analysis.timing import describe_processor
+from .deployed import RESULT
+from .sets import ExperimentSet
+
+_SERIES = {
+    'spiking': 'spiking, 5-bit weights, engine on spikes',
+    'relu_int8': 'ReLU twin, int8, ONNX Runtime',
+    'relu_float32': 'ReLU twin, float32, ONNX Runtime',
+}
+
+
+def write_deployed_report(experiments: ExperimentSet, out: Path) -> str:
+    """Write ``deployed.md`` and ``deployed.png`` of what :func:`deploy_all` measured.
+
+    Args:
+        experiments: The set.
+        out: Folder of the results.
+
+    Returns:
+        The table; empty where nothing was measured.
+    """
+    file = out / RESULT
+    if not file.is_file():
+        return ''
+    measured = json.loads(file.read_text())
+    day = datetime.date.fromtimestamp(file.stat().st_mtime)
+    lines = [
+        f'{experiments.title}; exported files, one thread, {measured["processor"]}, {day}',
+        '',
+        f'| run | seed | file | {experiments.metric} | neurons that fire | ms, median | quartiles |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for row in measured['rows']:
+        rate = '' if row['spike_rate'] is None else f'{row["spike_rate"]:.1%}'
+        low, high = row['quartiles']
+        lines.append(
+            f'| {row["run"]} | {row["seed"]} | {_SERIES[row["form"]]} | {row["metric"]:.3f} | {rate} '
+            f'| {row["milliseconds"]:.2f} | {low:.2f} to {high:.2f} |'
+        )
+    table = '\n'.join(lines) + '\n'
+    (out / 'deployed.md').write_text(table)
+    _plot(experiments, measured['rows'], out / 'deployed.png')
+    return table
+
+
+def _plot(experiments: ExperimentSet, rows: list[dict[str, Any]], file: Path) -> None:
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for index, (form, label) in enumerate(_SERIES.items()):
+        points = sorted((r['milliseconds'], r['metric'], r) for r in rows if r['form'] == form)
+        if not points:
+            continue
+        times, figures, found = zip(*points, strict=True)
+        axes.plot(times, figures, f'C{index}o', label=label)
+        for time, figure_reached, row in zip(times, figures, found, strict=True):
+            text = row['run'].replace('_', ' ')
+            if row['spike_rate'] is not None:
+                text += f', {row["spike_rate"]:.0%} fire'
+            axes.annotate(
+                text, (time, figure_reached), xytext=(5, 3), textcoords='offset points', fontsize=7
+            )
+    axes.set(xlabel='milliseconds an image, one thread', ylabel=experiments.metric)
+    axes.set_xscale('log')
+    axes.set_title(experiments.title, fontsize=10)
+    axes.grid(alpha=0.3, which='both')
+    axes.legend(loc='lower right', fontsize=8)
+    figure.savefig(file, dpi=120)
