@@ -2,16 +2,14 @@
 
     python dev/profile_spikes.py ssd.onnx --rounds 20
 
-Of each layer: the median of its milliseconds, the share of its inputs that are active, the multiply-accumulates of
-the dense layer, and how many of them a second that makes (a float32 or int8 engine computes all of them). One image
-of noise, without reading it and NMS.
+Of each layer: the median of its milliseconds, the share of its inputs that are active, the
+multiply-accumulates of the dense layer, and how many of those a second that makes. One image of noise,
+without reading it and NMS.
 """
 
 import argparse
 import statistics
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import date
 
 import numpy as np

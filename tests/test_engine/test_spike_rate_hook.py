@@ -43,7 +43,7 @@ IMAGES = [
     torch.tensor([[[-3.0, 1.5, 0.9, 0.0]]]),
     torch.tensor([[[0.0, 0.2, -1.0, 0.99]]]),
 ]
-RATES = {'spike_rate/first': 3 / 12, 'spike_rate/shared': 5 / 18}
+RATES = {'spike_rate/first': 3 / 12, 'spike_rate/shared': 5 / 18, 'spike_rate': 8 / 30}
 
 
 class NoMetric(BaseMetric):

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 from hoyer_det.commands import experiments as command
+from hoyer_det.experiments.deployed import deploy_all
+from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
 from hoyer_det.experiments.running import read_curve, run_all, work_dir
 from hoyer_det.experiments.sets import SETS, ExperimentSet, Run
@@ -42,6 +44,19 @@ def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):
     assert (out / 'commands.sh').read_text().count('hoyer-det train') == 2
 
 
+@pytest.mark.slow
+def test_tiny_set_is_exported_evaluated_and_timed(tmp_path, voc_folder):
+    runs = Run('relu', _SSD, _TINY, ('--twin', 'relu')), Run('spiking', _SSD, _TINY)
+    tiny, out = ExperimentSet('Tiny', runs, 'data/none', deployed=True), tmp_path / 'out'
+    run_all(tiny, out, str(voc_folder), seeds=1)
+    deploy_all(tiny, out, str(voc_folder), seeds=1, rounds=2)
+    rows = json.loads((out / 'deployed.json').read_text())['rows']
+    assert [row['form'] for row in rows] == ['relu_int8', 'relu_float32', 'spiking']
+    assert [row['spike_rate'] is None for row in rows] == [True, True, False]
+    assert all(row['milliseconds'] > 0 and 0 <= row['metric'] <= 1 for row in rows)
+    assert 'ReLU twin, int8' in write_deployed_report(tiny, out)
+
+
 def test_table_gives_mean_spread_and_share(tmp_path):
     runs = (Run('first', _SSD), Run('second', _SSD))
     for run, figures in zip(runs, ((0.2, 0.4), (0.1, 0.2)), strict=True):
@@ -53,6 +68,23 @@ def test_table_gives_mean_spread_and_share(tmp_path):
     table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
     assert '| first | 0.300 ± 0.141 | 2 | 1.00 | 1.00 |' in table
     assert '| second | 0.150 ± 0.071 | 2 | 0.50 | 1.00 |' in table
+
+
+def test_report_of_exported_files(tmp_path):
+    rows = [
+        dict(run='relu', seed=0, form='relu_int8', metric=0.81, spike_rate=None),
+        dict(run='weight_1e-06', seed=0, form='spiking', metric=0.8, spike_rate=0.125),
+    ]
+    for row in rows:
+        row.update(milliseconds=2.5, quartiles=[2.25, 3.0])
+    (tmp_path / 'deployed.json').write_text(json.dumps(dict(processor='a CPU', rows=rows)))
+    table = write_deployed_report(ExperimentSet('Two', (), '', deployed=True), tmp_path)
+    assert (
+        '| weight_1e-06 | 0 | spiking, 5-bit weights, engine on spikes | 0.800 | 12.5% |' in table
+    )
+    assert '| 0.810 |  | 2.50 | 2.25 to 3.00 |' in table and 'a CPU' in table
+    assert (tmp_path / 'deployed.png').is_file()
+    assert write_deployed_report(ExperimentSet('Not run', (), ''), tmp_path / 'other') == ''
 
 
 def test_curve_of_a_resumed_run_is_whole(tmp_path):

@@ -169,6 +169,22 @@ def test_a_residual_stream(instructions, weight_steps):
     assert engine.left == ['Cast', 'Conv', 'Transpose']  # the stem, and what comes out
 
 
+@pytest.mark.parametrize('cache', [1 << 12, 1 << 17])
+def test_blocks_for_other_caches_change_nothing(cache, monkeypatch):
+    monkeypatch.setattr(native, 'first_cache_bytes', lambda: cache)
+    assert_equal(random_network(5))
+
+
+def test_times_of_all_steps():
+    net = random_network(3)
+    engine = SpikeEngine(net)
+    images = np.zeros([1, *engine.shape('image')[1:]], np.uint8)
+    names = [name for name, seconds in engine.timed(images) if seconds >= 0]
+    layers = [layer.output for layer in engine.layers]
+    assert [name for name in names if name in layers] == layers
+    assert names[0] == 'inputs'
+
+
 def test_memory_is_used_again_and_kept_where_spikes_are_wanted():
     model = random_network(3)
     images = np.random.default_rng(1).integers(0, 256, (2, 3, 12, 12), np.uint8)

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..analysis.timing import describe_processor
 from .deployed import RESULT
 from .sets import ExperimentSet
 

@@ -19,7 +19,6 @@ from .matching import find_layers
 from .plan import Constants, Plan
 from .schedule import Stage, schedule
 
-
 _Step = Callable[[dict[str, np.ndarray]], None]
 
 
