@@ -90,10 +90,10 @@ def run(args: argparse.Namespace) -> None:
     model.load_state_dict(checkpoint.weights)
     quantize = None
     if to_int8:
-        from ..deploy.int8 import quantizer
+        from ..deploy.int8 import quantizer, training_images
 
         check_data(cfg, ('train_dataloader',))
-        quantize = quantizer(cfg, args.calibration_images, args.heads)
+        quantize = quantizer(training_images(cfg, args.calibration_images), args.heads)
     settings = ExportSettings(
         weights=args.weights,
         heads=args.heads,

@@ -1,6 +1,6 @@
 """Makes int8 models of ReLU twins by ONNX Runtime's static quantization, as a fair comparison."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,53 @@ from mmengine.config import Config
 _TYPES = ('Conv', 'MaxPool', 'Relu', 'Concat', 'Add', 'Resize')
 
 
-def quantizer(
-    cfg: Config, images: int = 64, heads: str = 'int8'
-) -> Callable[[Path, dict[str, Any]], onnx.ModelProto]:
-    """Return a function that makes an int8 model of a float32 one, for :func:`export`.
-
-    Weights are int8 with a scale per output channel, activations uint8 with the range of the calibration
-    images, which are the first of the config's training data, without augmentation. The decoding of boxes
-    stays in float32.
+def training_images(cfg: Config, number: int = 64) -> Iterator[np.ndarray]:
+    """Return the first images of a config's training data, without augmentation, to calibrate with.
 
     Args:
         cfg: Completed config with a ``train_dataloader``.
-        images: Number of calibration images.
-        heads: ``'fp32'`` leaves the read-outs in float32.
+        number: How many, if there are so many.
+
+    Returns:
+        BGR pixels, uint8 (height, width, 3) each.
 
     Raises:
         ValueError: If the number is below 1 or there is no training data.
     """
-    if images < 1:
-        raise ValueError(f'export: {images} calibration images; at least 1 is needed')
+    if number < 1:
+        raise ValueError(f'export: {number} calibration images; at least 1 is needed')
     if not cfg.get('train_dataloader'):
         raise ValueError(
             'export: the config has no train_dataloader to take calibration images from'
         )
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    indices = range(min(number, len(dataset)))
+    return (cv2.imread(dataset.get_data_info(index)['img_path']) for index in indices)
+
+
+def quantizer(
+    images: Iterable[np.ndarray], heads: str = 'int8'
+) -> Callable[[Path, dict[str, Any]], onnx.ModelProto]:
+    """Return a function that makes an int8 model of a float32 one, for :func:`export`.
+
+    Weights are int8 with a scale per output channel, activations uint8 with the range of the calibration
+    images. The decoding of boxes stays in float32.
+
+    Args:
+        images: Calibration images, BGR pixels, uint8 (height, width, 3) each.
+        heads: ``'fp32'`` leaves the read-outs in float32.
+    """
 
     def quantize(path: Path, given: dict[str, Any]) -> onnx.ModelProto:
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
         class Reader(CalibrationDataReader):
             def __init__(self) -> None:
-                self._images = _images(cfg, images, given)
+                self._images = iter(images)
 
             def get_next(self) -> dict[str, np.ndarray] | None:
-                return next(self._images, None)
+                pixels = next(self._images, None)
+                return None if pixels is None else dict(image=prepare(pixels, given)[0][None])
 
         out = path.with_name(f'{path.name}.int8')
         try:
@@ -65,14 +79,6 @@ def quantizer(
             out.unlink(missing_ok=True)
 
     return quantize
-
-
-def _images(cfg: Config, number: int, given: dict[str, Any]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the first training images as inputs of the graph."""
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    for index in range(min(number, len(dataset))):
-        pixels = cv2.imread(dataset.get_data_info(index)['img_path'])
-        yield dict(image=prepare(pixels, given)[0][None])
 
 
 def _decoding(model: onnx.ModelProto, heads: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Writes a detector of random weights whose neurons fire at a given rate, to measure speed with.
 
-    python dev/random_detector.py hoyer_ssd_voc ssd_20.pth --rate 0.2
-    python dev/random_detector.py hoyer_ssd_voc twin.pth --twin relu
+    python benchmarks/random_detector.py hoyer_ssd_voc ssd_20.pth --rate 0.2
+    python benchmarks/random_detector.py hoyer_ssd_voc twin.pth --twin relu
 
-The rate holds, channel by channel, on the image of dev/measure_exports.py.
+The rate holds, channel by channel, on the image of dev/measure_exports.py and of `run.py --only inference`.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from hoyer_det.deploy.exported_detector import ExportedDetector
 from hoyer_det.kernels import plain_kernels
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -53,18 +54,21 @@ def set_rate(model: nn.Module, rate: float) -> list[torch.utils.hooks.RemovableH
     return handles
 
 
-def main() -> None:
-    """Build, set the rate, and save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config')
-    parser.add_argument('out', type=Path)
-    parser.add_argument('--rate', type=float, default=0.2)
-    parser.add_argument('--twin', choices=('relu',))
-    args = parser.parse_args()
-    warnings.simplefilter('ignore')  # of MMDetection's coders
+def random_detector(
+    config: str, rate: float = 0.2, twin: str | None = None
+) -> tuple[nn.Module, Config]:
+    """Build a detector of random weights, in evaluation mode.
+
+    Args:
+        config: Config file, or the name of a shipped one.
+        rate: Share of entries that each channel of each neuron fires.
+        twin: As ``--twin``; without neurons there is no rate.
+
+    Returns:
+        The detector, with ``dataset_meta``, and its config.
+    """
     init_default_scope('mmdet')
-    with one_line_errors():
-        cfg = load_config(args.config, twin=args.twin, complete=False)
+    cfg = load_config(config, twin=twin, complete=False)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
@@ -79,12 +83,27 @@ def main() -> None:
         detector.train()(image.expand(2, -1, -1, -1))
         for norm in norms:
             norm.momentum = 0.1
-        handles = set_rate(model, args.rate)
+        handles = set_rate(model, rate)
         detector.eval()(image)
     for handle in handles:
         handle.remove()
     classes = [f'class {index}' for index in range(model.bbox_head.num_classes)]
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
+    model.dataset_meta = dict(classes=classes)
+    return model, cfg
+
+
+def main() -> None:
+    """Build, set the rate, and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--rate', type=float, default=0.2)
+    parser.add_argument('--twin', choices=('relu',))
+    args = parser.parse_args()
+    warnings.simplefilter('ignore')  # of MMDetection's coders
+    with one_line_errors():
+        model, cfg = random_detector(args.config, args.rate, args.twin)
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=model.dataset_meta)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), args.out)
 
 
