@@ -20,6 +20,7 @@ from hoyer_det.kernels import plain_kernels
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -68,8 +69,9 @@ def random_detector(
         The detector, with ``dataset_meta``, and its config.
     """
     init_default_scope('mmdet')
+    MMLogger.get_current_instance().setLevel('WARNING')  # not a line for each weight
     cfg = load_config(config, twin=twin, complete=False)
-    cfg.model.backbone.init_cfg = None
+    cfg.model.get('detector', cfg.model).backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()

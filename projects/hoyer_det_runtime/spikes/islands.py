@@ -65,6 +65,8 @@ class Island:
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Threads that wait by spinning would take the cores from the engine's own.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
