@@ -22,9 +22,9 @@ from turns import add, alternate
 
 NETWORKS = {
     'HoyerVGG16-SSD300': 'hoyer_ssd_voc',
-    'HoyerResNet18-RetinaNet, 320 px': 'hoyer_retinanet_r18_voc',
-    'HoyerYOLOv3, 416 px': 'hoyer_yolov3_voc',
-    'SSD of width 0.25, 128 px': 'hoyer_ssd_shapes',
+    'HoyerResNet18-RetinaNet': 'hoyer_retinanet_r18_voc',
+    'HoyerVGG16-YOLOv3': 'hoyer_yolov3_voc',
+    'SSD of width 0.25': 'hoyer_ssd_shapes',
 }
 RATES = (0.2, 0.1, 0.05)
 BITS = 5
@@ -64,7 +64,8 @@ def network(rows: list[dict], name: str, folder: Path, quick: bool, rounds: int)
         cases['float32'] = open_case(real, 'onnxruntime', threads, noise)
         cases['torch'] = open_torch(twin, noise)
         times = alternate(cases, rounds, torch.device('cpu'))
-        section = f'{name}, {threads} thread{"s" if threads > 1 else ""}'
+        side = 'x'.join(map(str, size))
+        section = f'{name}, {side} px, {threads} thread{"s" if threads > 1 else ""}'
         for rate in RATES:
             what = f'engine on spikes, {BITS} bits, {rate:.0%} fire / '
             add(
