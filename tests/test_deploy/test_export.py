@@ -15,7 +15,7 @@ from hoyer_det.deploy.export import ExportSettings, export
 from mmengine.dataset import Compose, pseudo_collate
 from tiny_detectors import CLASSES, MODELS_BY_NAME, SIDE, tiny_config, tiny_detector
 
-ENGINES = ('onnxruntime', 'openvino')
+ENGINES = ('onnxruntime', 'openvino', 'spikes')
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,7 @@ def ssd_file(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize('name', MODELS_BY_NAME)
-def test_spikes_are_equal_in_both_engines_and_detections_are_mmdetections(name, tmp_path, picture):
+def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(name, tmp_path, picture):
     cfg = tiny_config(name, keep_ratio=name == 'yolo')
     model = tiny_detector(cfg)
     outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))

@@ -90,7 +90,7 @@ def compare(
     opened.CopyFrom(model)
     for name in names:
         opened.graph.output.append(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None)
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [None] * 4)
         )
     inner, outer = _run(opened, engine, images), _run(model, engine, images)
     watcher = _Watcher(inner)
