@@ -135,7 +135,7 @@ def test_relu_twin_and_float_file(tmp_path, picture):
     for part in ('backbone', 'neck'):
         cfg.model[part].act_cfg = dict(type='ReLU')
     model = tiny_detector(cfg)
-    outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))
+    outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES[:2]))
     assert outcome.kind == 'float' and all(c.good for c in outcome.comparisons)
     image = torch.from_numpy(cv2.resize(picture, (SIDE, SIDE)).transpose(2, 0, 1).copy())
     with torch.no_grad():
