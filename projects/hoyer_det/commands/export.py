@@ -1,12 +1,20 @@
-"""``hoyer-det export CONFIG CHECKPOINT OUT.onnx``: write a detector for ONNX Runtime and OpenVINO."""
+"""``hoyer-det export CONFIG CHECKPOINT OUT``: a detector for ONNX Runtime and OpenVINO, or a NIR graph."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
+import torch
 from hoyer_det_runtime.engines import ENGINES
+from mmengine.config import Config
+from torch import nn
 
 from ..config import check_data, load_config
+from ..deploy import fold
+from ..deploy.description import input_of
+from ..deploy.loading import build_for_export
 from ..engine.checkpoint import check_fit, read_finite
+from ..engine.storage import replacing
 from ..twins import check_twin
 from ..weights.zoo import zoo_path
 from .arguments import add_config_options, add_twin_option
@@ -17,11 +25,14 @@ def parse_args() -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         description='Write a detector as one ONNX file of integer weights and firing levels, checked '
-        'spike by spike; a ReLU twin becomes an int8 model.'
+        'spike by spike; a ReLU twin becomes an int8 model. OUT.nir gets the spiking part as a graph of '
+        'the Neuromorphic Intermediate Representation.'
     )
     parser.add_argument('config', help='config file, or the name of a shipped one')
     parser.add_argument('checkpoint', help='checkpoint file, or a model of the zoo')
-    parser.add_argument('out', metavar='OUT.onnx', type=Path, help='file to write')
+    parser.add_argument(
+        'out', metavar='OUT', type=Path, help='file to write: .onnx, or .nir for the spiking part'
+    )
     parser.add_argument(
         '--engine',
         nargs='+',
@@ -30,7 +41,10 @@ def parse_args() -> argparse.Namespace:
         help='engines in which the file is checked (onnxruntime)',
     )
     parser.add_argument(
-        '--weights', type=int, default=8, metavar='BITS', help='bits of each weight, 2 to 8 (8)'
+        '--weights',
+        type=int,
+        metavar='BITS',
+        help='bits of each weight, 2 to 8 (8, or those of a fine-tuning with rounded weights)',
     )
     parser.add_argument(
         '--heads', choices=['int8', 'fp32'], default='int8', help='weights of read-outs (int8)'
@@ -67,27 +81,65 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If something does not fit, or the check fails.
     """
-    if args.out.suffix != '.onnx':
-        raise ValueError(f'{args.out}: must end in .onnx')
+    if args.out.suffix not in ('.onnx', '.nir'):
+        raise ValueError(f'{args.out}: must end in .onnx or .nir')
     if args.out.is_dir():
         raise ValueError(f'{args.out}: is a folder')
+    if args.out.suffix == '.nir':
+        write_nir(args)
+    else:
+        write_onnx(args)
+
+
+def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Config, nn.Module]:
+    """Return the config, completed by its data if that is wanted, and the trained detector."""
+    args.checkpoint = zoo_path(args.checkpoint)
+    cfg = load_config(args.config, args.cfg_options, args.twin, complete=complete)
+    check_twin(cfg, args.checkpoint)
+    checkpoint = read_finite(args.checkpoint)
+    model = build_for_export(cfg, checkpoint, args.checkpoint)
+    check_fit(checkpoint, model, args.checkpoint, str(cfg.filename))
+    model.load_state_dict(checkpoint.weights)
+    return cfg, model
+
+
+def write_nir(args: argparse.Namespace) -> None:
+    """Write the spiking part as a NIR graph."""
+    for flag, given in (('--float', args.float), ('--nms', args.nms), ('--twin', args.twin)):
+        if given:
+            raise ValueError(f'{flag}: does not go with {args.out}, the spiking part alone')
+    if args.stem != 'int8':
+        raise ValueError('--stem fp32: a NIR file has integers alone; leave it out')
+    try:
+        import nir
+
+        from ..deploy.nir_graph import to_nir
+    except ImportError as error:
+        raise ValueError(
+            f'{args.out}: needs the package nir ({error}); pip install "hoyer_det[nir]"'
+        ) from error
+    cfg, model = load_detector(args)
+    given = input_of(cfg, model, args.shape)
+    folded = fold(model, args.weights, size=tuple(given['size']))
+    zero = getattr(folded.data_preprocessor, 'mean', torch.zeros(1)).flatten()[0].item()
+    classes = ', '.join(model.dataset_meta['classes'])
+    graph = to_nir(folded, given['size'], zero=zero, channels=given['channels'], classes=classes)
+    with replacing(args.out) as part:
+        nir.write(str(part), graph)
+    kinds = Counter(type(node).__name__ for node in graph.nodes.values())
+    print(f'{args.out}: backbone and neck, {", ".join(f"{n} {kind}" for kind, n in kinds.items())}')
+
+
+def write_onnx(args: argparse.Namespace) -> None:
+    """Write and check an ONNX file."""
     try:
         from ..deploy.export import ExportSettings, export
     except ImportError as error:
         raise ValueError(
             f'export needs onnx, onnxscript and onnxruntime ({error}); pip install "hoyer_det[deploy]"'
         ) from error
-    from ..deploy.loading import build_for_export
-
-    args.checkpoint = zoo_path(args.checkpoint)
-    # Only calibration needs the data.
     to_int8 = args.twin == 'relu' and not args.float
-    cfg = load_config(args.config, args.cfg_options, args.twin, complete=to_int8)
-    check_twin(cfg, args.checkpoint)
-    checkpoint = read_finite(args.checkpoint)
-    model = build_for_export(cfg, checkpoint, args.checkpoint)
-    check_fit(checkpoint, model, args.checkpoint, str(cfg.filename))
-    model.load_state_dict(checkpoint.weights)
+    cfg, model = load_detector(args, complete=to_int8)  # only calibration needs the data
     quantize = None
     if to_int8:
         from ..deploy.int8 import quantizer, training_images

@@ -4,10 +4,12 @@ from .folding import SignFlip, check_conv_norm_fusion, fold_norms
 from .integers import FoldedLayer, fold
 from .levels import FiringLevel
 from .mmcv_guard import guard_mmcv_fusion
+from .rounded_conv import RoundedConv2d
 
 __all__ = [
     'FiringLevel',
     'FoldedLayer',
+    'RoundedConv2d',
     'SignFlip',
     'check_conv_norm_fusion',
     'fold',

@@ -28,7 +28,7 @@ class ExportSettings:
     """How a detector is exported.
 
     Attributes:
-        weights: Bits of each weight, 2 to 8.
+        weights: Bits of each weight, see :func:`fold`.
         heads: ``'int8'`` or ``'fp32'``, for weights of read-outs.
         stem: ``'int8'`` or ``'fp32'``.
         real: Whether to leave everything in float32.
@@ -37,7 +37,7 @@ class ExportSettings:
         engines: Engines to check the file in.
     """
 
-    weights: int = 8
+    weights: int | None = None
     heads: str = 'int8'
     stem: str = 'int8'
     real: bool = False

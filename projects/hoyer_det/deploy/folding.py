@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .places import Place, find_places
+from .rounded_conv import use_plain_convs
 
 
 class SignFlip(nn.Module):
@@ -53,6 +54,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
     """
     model = copy.deepcopy(model)
     model.eval()  # returns None for Darknet
+    use_plain_convs(model)
     for place in conv_norm_places(model):
         fold_norm(place)
     return model

@@ -22,12 +22,13 @@ from .levels import (
 )
 from .places import Place, Slot, find_places, is_plain_conv
 from .reads import REAL, Reading, find_readings
-from .steps import integer_steps, largest_weight, round_weights, stream_grid, streams
+from .rounded_conv import use_plain_convs
+from .steps import BITS, integer_steps, largest_weight, round_weights, stream_grid, streams
 
-BITS = range(2, 9)
 STEM_LARGEST = 64  # a sum of two products with uint8 stays in int16, which CPUs without VNNI need
 STEM_LIMIT = 2**24
 HEADS = ('bbox_head', 'rpn_head', 'roi_head')
+_BITS = 8
 _HEAD_BITS = 8
 _FP32_STEM_BITS = 12
 
@@ -54,7 +55,7 @@ class FoldedLayer:
 
 def fold(
     model: nn.Module,
-    weights: int = 8,
+    weights: int | None = None,
     stem: Literal['int8', 'fp32'] = 'int8',
     heads: Literal['int8', 'fp32'] = 'int8',
     size: tuple[int, int] | None = None,
@@ -79,7 +80,8 @@ def fold(
 
     Args:
         model: Detector, classifier or part of one; it stays as it is.
-        weights: Bits of each weight, 2 to 8. A stem that reads the image has 8 (up to 64) in any case.
+        weights: Bits of each weight, 2 to 8; by default 8, or those that a :class:`RoundedConv2d` was
+            trained with. A stem that reads the image has 8 (up to 64) in any case.
         stem: ``'fp32'``: 12 bits for the convolution that reads the image, computed in float32.
         heads: ``'int8'``: weights of read-outs in heads are rounded to 8 bits; ``'fp32'``: left.
         size: Height and width of an image to run once, see :func:`find_readings`.
@@ -89,7 +91,8 @@ def fold(
         ``data_preprocessor`` fits the new stem, so that it is used as before.
 
     Raises:
-        ValueError: If the number of bits is out of range or the model has no ``HoyerSpike``.
+        ValueError: If the number of bits is out of range or not that of the training, or the model has no
+            ``HoyerSpike``.
 
     Example:
         >>> from hoyer_det.backbones import HoyerVGG
@@ -97,12 +100,13 @@ def fold(
         >>> [type(layer).__name__ for layer in folded.stages[1][0]]
         ['SpikeConv2d', 'LeanMaxPool2d', 'Identity', 'FiringLevel']
     """
-    if weights not in BITS:
+    if weights is not None and weights not in BITS:
         raise ValueError(f'fold: weights={weights} bits; possible are {BITS[0]} to {BITS[-1]}')
     model = copy.deepcopy(model).requires_grad_(False)
     model.eval()  # returns None for Darknet
     if not any(isinstance(module, HoyerSpike) for module in model.modules()):
         raise ValueError(f'fold: {type(model).__name__} has no HoyerSpike')
+    use_plain_convs(model, weights)
     return _Fold(model, weights, stem, heads, size).run()
 
 
@@ -110,10 +114,15 @@ class _Fold:
     """The work of :func:`fold`, in place."""
 
     def __init__(
-        self, model: nn.Module, weights: int, stem: str, heads: str, size: tuple[int, int] | None
+        self,
+        model: nn.Module,
+        weights: int | None,
+        stem: str,
+        heads: str,
+        size: tuple[int, int] | None,
     ) -> None:
         self.model = model
-        self.bits = weights
+        self.bits = weights or _BITS
         self.stem_bits = 8 if stem == 'int8' else _FP32_STEM_BITS
         self.head_bits = _HEAD_BITS if heads == 'int8' else None
         self.layers: list[FoldedLayer] = []
@@ -176,10 +185,10 @@ class _Fold:
             bits, note, limit = 8, 'reads the image', STEM_LIMIT
             integers, step = integer_steps(weight, STEM_LARGEST, None)
         else:
-            bits, note, limit = self.bits, '', UNREACHED
+            (bits, largest), note, limit = self._largest(old, self.bits), '', UNREACHED
             if reading.most > 1:
                 note = f'reads sums of up to {reading.most} spikes'
-            integers, step = integer_steps(weight, largest_weight(bits), reading.most)
+            integers, step = integer_steps(weight, largest, reading.most)
         inverted = scale < 0
         if not place.pooled:
             sign = torch.where(inverted, -1.0, 1.0).double()
@@ -235,13 +244,18 @@ class _Fold:
                 grids[conv] = stream_grid([conv], [reading])
         exact = conv in grids
         if bits:
+            bits, largest = self._largest(conv, bits)
             most = reading.most if reading.kind == 'spikes' else None
-            round_weights(conv, bits, grids.get(conv), most)
+            round_weights(conv, bits, largest, grids.get(conv), most)
         if place.act:
             scale, shift = self._affine(place, None)
             self._set_neuron(place, scale, shift, exact)
         note += ', exact in float32' * exact
         self._report(place, 'rounded' if bits else 'float', bits or 32, note)
+
+    def _largest(self, conv: nn.Conv2d, bits: int) -> tuple[int, int | Tensor]:
+        """Return bits and the largest integer, those of the training where weights were rounded in it."""
+        return getattr(conv, 'trained', (bits, largest_weight(bits)))
 
     def _affine(self, place: Place, conv: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
         """Return scale and shift of a place's norm, with the bias of a convolution in the shift."""

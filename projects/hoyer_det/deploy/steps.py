@@ -10,6 +10,7 @@ from ..backbones.resnet import SpikingBasicBlock
 from ..necks import HoyerFPN
 from .reads import Reading
 
+BITS = range(2, 9)  # of a weight
 INT16 = 32767  # largest sum of the positive weights, and of the negative ones without sign
 _EXACT = 24  # integers up to 2**24 are exact in float32
 
@@ -19,12 +20,14 @@ def largest_weight(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def integer_steps(weight: Tensor, largest: int, most: int | None = 1) -> tuple[Tensor, Tensor]:
+def integer_steps(
+    weight: Tensor, largest: int | Tensor, most: int | None = 1
+) -> tuple[Tensor, Tensor]:
     """Round weights to integers.
 
     Args:
         weight: float64 (M, C, kh, kw).
-        largest: Largest absolute value of an integer.
+        largest: Largest absolute value of an integer, for all channels or float64 (M,).
         most: Largest value that the convolution reads. No sum leaves int16, whatever it reads from 0 to
             that; None for no such bound.
 
@@ -38,7 +41,8 @@ def integer_steps(weight: Tensor, largest: int, most: int | None = 1) -> tuple[T
         step = torch.maximum(step, _sides(flat) / (INT16 // most))
     step = torch.where(step > 0, step, 1.0)
     while True:
-        rounded = (flat / step[:, None]).round().clamp(-largest, largest)
+        # No integer is larger than `largest`: the step of the largest weight is at least its share.
+        rounded = (flat / step[:, None]).round()
         if most is None:
             break
         over = _sides(rounded) > INT16 // most
@@ -55,7 +59,11 @@ def _sides(flat: Tensor) -> Tensor:
 
 @torch.no_grad()
 def round_weights(
-    conv: nn.Conv2d, bits: int, grid: Tensor | None = None, most: int | None = None
+    conv: nn.Conv2d,
+    bits: int,
+    largest: int | Tensor,
+    grid: Tensor | None = None,
+    most: int | None = None,
 ) -> None:
     """Round the weights of a convolution whose sums are read as real values, in place.
 
@@ -64,19 +72,20 @@ def round_weights(
     Args:
         conv: The convolution.
         bits: Of each weight.
+        largest: Largest absolute value of an integer, for all channels or float64 (M,).
         grid: The steps and the bias become multiples of this, float64 (M,), a power of 2 for each channel.
         most: As for :func:`integer_steps`: engines that add up integers need no wider sums then.
     """
     weight = conv.weight.double()
-    flat = weight.flatten(1)
-    step = integer_steps(weight, largest_weight(bits), most)[1]
+    integers, step = integer_steps(weight, largest, most)
     if grid is None:
         step = step.float().double()
     else:
-        step = grid * (step / grid).ceil()
+        # Not rounded anew: of a channel of small weights the step is few multiples of the grid.
+        step = grid * (step / grid).round().clamp(min=1)
         if conv.bias is not None:
             conv.bias.copy_(grid * (conv.bias.double() / grid).round())
-    conv.weight.copy_((flat / step[:, None]).round().mul(step[:, None]).view_as(weight))
+    conv.weight.copy_(integers * step.view(-1, 1, 1, 1))
     conv.register_buffer('steps', step.float(), persistent=False)
     conv.bits = bits
 
