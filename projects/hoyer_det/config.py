@@ -39,13 +39,14 @@ def load_config(
     Raises:
         FileNotFoundError: If the config, the folder of a VOC- or COCO-format data set, or an
             annotation file that the classes are read from, does not exist.
-        ValueError: If ``data_root`` is given for a config that has none, a key of the config is
-            misspelt, an option would change nothing, annotation files in COCO format have other
-            categories than those of the training data, or the config has no such twin.
+        ValueError: If the file cannot be read as a config, ``data_root`` is given for a config that
+            has none, a key of the config is misspelt, an option would change nothing, annotation files
+            in COCO format have other categories than those of the training data, or the config has no
+            such twin.
     """
     if not Path(path).is_file():
         path = config_path(str(path))
-    cfg = Config.fromfile(path)
+    cfg = _read(path)
     if twin is not None:
         cfg = make_twin(cfg, twin)
     options = dict(options or {})
@@ -57,6 +58,16 @@ def load_config(
     if complete:
         complete_config(cfg)
     return cfg
+
+
+def _read(path: str | Path) -> Config:
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # configs are code, so anything can happen
+        text = ' '.join(str(error).split())
+        raise ValueError(
+            f'{path}: cannot be read as a config: {type(error).__name__}: {text}'
+        ) from error
 
 
 def check_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> None:

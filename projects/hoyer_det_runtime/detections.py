@@ -94,7 +94,16 @@ def to_coco(results: Iterable[Detections], classes: tuple[str, ...], **info: Any
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write a JSON file that is never there half-written."""
+    """Write a JSON file that is never there half-written.
+
+    Raises:
+        OSError: If it cannot be written; names the file.
+    """
     part = path.with_name(f'.{path.name}.part')
-    part.write_text(f'{json.dumps(content, indent=1, ensure_ascii=False)}\n', encoding='utf-8')
-    part.replace(path)
+    try:
+        part.write_text(f'{json.dumps(content, indent=1, ensure_ascii=False)}\n', encoding='utf-8')
+        part.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)

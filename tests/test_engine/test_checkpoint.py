@@ -58,3 +58,17 @@ def test_empty_folder_has_none(tmp_path):
     write(tmp_path, 'epoch_1.pth', age=0, value=NAN)
     found, bad = newest_good_checkpoint(tmp_path)
     assert found is None and len(bad) == 1
+
+
+def test_copied_folder_goes_on_from_its_own_checkpoints(tmp_path):
+    original, copy = tmp_path / 'original', tmp_path / 'copy'
+    for folder in (original, copy):
+        folder.mkdir()
+        write(folder, 'epoch_1.pth', age=5)
+        (folder / 'last_checkpoint').write_text(str(original / 'epoch_1.pth'))
+    assert newest_good_checkpoint(copy) == (str(copy / 'epoch_1.pth'), [])
+    (copy / 'last_checkpoint').write_text(str(original / 'epoch_2.pth'))
+    write(original, 'epoch_2.pth', age=1)
+    found, (passed_over,) = newest_good_checkpoint(copy)
+    assert found == str(copy / 'epoch_1.pth')
+    assert passed_over.startswith(f'{copy / "epoch_2.pth"}: no such checkpoint')

@@ -399,5 +399,5 @@ def test_a_model_without_neurons_is_refused(tmp_path):
 
 @pytest.mark.parametrize('weight', [-1e-8, float('nan')])
 def test_weight_must_not_be_negative(weight):
-    with pytest.raises(ValueError, match='HoyerRegularizerHook: weight must be 0 or more'):
+    with pytest.raises(ValueError, match='HoyerRegularizerHook: weight must be a finite number'):
         HoyerRegularizerHook(weight)

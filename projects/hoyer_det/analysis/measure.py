@@ -11,9 +11,9 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
+from ..weights.reading import read_checkpoint
 from .neurons import NeuronRecorder, NeuronStatistics
 from .operations import LayerOperations, OperationCounter
 
@@ -69,8 +69,9 @@ def load_detector(cfg: Config, checkpoint: str, device: str) -> tuple[nn.Module,
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
-    loaded = load_checkpoint(model, checkpoint, map_location='cpu', strict=True, logger='silent')
-    return model.to(device).eval(), loaded.get('meta', {})
+    loaded = read_checkpoint(checkpoint)
+    model.load_state_dict(loaded.weights)
+    return model.to(device).eval(), loaded.meta
 
 
 def build_dataset(cfg: Config, split: str) -> Any:

@@ -86,8 +86,12 @@ def code_version() -> str:
     """Return the version of this package, and its commit where it is run from its repository."""
 
     def git(*arguments: str) -> str:
+        # Without the lock that refreshes the index: a report must not leave one in the repository.
         done = subprocess.run(
-            ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
+            ['git', '--no-optional-locks', *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
         )
         return done.stdout.strip() if done.returncode == 0 else ''
 

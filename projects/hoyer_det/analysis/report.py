@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 
+from ..engine.storage import replacing
 from . import plots
 from .explanations import LIMITS, NO_RELU_TWIN, explanations, neuron_explanations
 from .tables import (
@@ -50,13 +49,9 @@ def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
         contents['noise.png'] = stream.getvalue()
     contents['report.html'] = render(analysis).encode()
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        # Renamed when complete: an interrupted run leaves the earlier file as it was.
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(content)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, folder / name)
+        with replacing(folder / name) as part:
+            part.write_bytes(content)
     return [folder / name for name in contents]
 
 

@@ -191,6 +191,8 @@ def _load(
     cfgs = []
     for config, _, twin in networks:
         cfg = load_config(config, options, twin)
+        if not cfg.get('model'):
+            raise ValueError(f'{config}: has no model to analyze')
         check_data(cfg, (f'{data}_dataloader',))
         if evaluated and not cfg.get(f'{data}_evaluator'):
             raise ValueError(f'{evaluated}: {config} has no {data}_evaluator')

@@ -9,7 +9,7 @@ from ..analysis import ENERGY_TABLES, analyze, write_report
 from ..analysis.screen import as_text
 from ..twins import TWINS
 from ..weights.zoo import zoo_path
-from .arguments import add_config_options, add_twin_option
+from .arguments import add_config_options, add_twin_option, check_folder
 from .errors import one_line_errors
 
 
@@ -94,8 +94,7 @@ def main() -> None:
         config, twin = args['config'], args['twin']
         name = Path(config).stem + (f'_{twin}' if twin else '')
         out = Path(args.pop('out') or f'work_dirs/{name}/analysis')
-        if out.exists() and not out.is_dir():
-            raise ValueError(f'--out {out}: is a file, a folder is needed')
+        check_folder('--out', out)
         args['checkpoint'] = zoo_path(args['checkpoint'])
         args['compare'] += [(config, file, kind) for kind, file in args.pop('compare_twin')]
         analysis = analyze(**args, command=shlex.join(['hoyer-det', 'analyze', *sys.argv[1:]]))

@@ -72,6 +72,9 @@ def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
     """Set launcher and work folder: the flag, else the config's, else ``work_dirs/<config name>``.
 
     A twin's name is that of its config with the kind behind: ``hoyer_ssd_voc_relu``.
+
+    Raises:
+        ValueError: If there is a file in the place of the folder or of one above it.
     """
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
     cfg.launcher = arguments.launcher
@@ -79,3 +82,19 @@ def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
         cfg.work_dir = arguments.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename).stem)
+    check_folder('--work-dir', cfg.work_dir)
+
+
+def check_folder(flag: str, folder: str | Path) -> None:
+    """Make sure that a folder is there or can be made.
+
+    Args:
+        flag: Flag that names it, for the message.
+        folder: The folder.
+
+    Raises:
+        ValueError: If there is a file in its place or that of one above it.
+    """
+    for path in (Path(folder), *Path(folder).parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f'{flag} {folder}: {path} is a file, a folder is needed')

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import load_config
 from ..datasets.check import Report, check_datasets
 from ..datasets.clean import write_clean
+from ..engine.storage import replacing
 from .arguments import add_config_options
 from .errors import one_line_errors
 
@@ -70,7 +71,8 @@ def main() -> None:
         report = check_datasets(cfg, not args.annotations_only, args.workers)
         if args.json is not None:
             text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-            Path(args.json).write_text(f'{text}\n', encoding='utf-8')
+            with replacing(args.json) as part:
+                part.write_text(f'{text}\n', encoding='utf-8')
         print_report(report)
         if args.write_clean is not None:
             write_clean(report, args.write_clean)

@@ -11,5 +11,5 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='List the configs that come with the package.')
     parser.add_argument('name', nargs='?', help='print the path of this one')
     args = parser.parse_args()
-    with one_line_errors(FileNotFoundError):
+    with one_line_errors():
         print(config_path(args.name) if args.name else '\n'.join(config_names()))

@@ -1,6 +1,7 @@
 """``hoyer-det convert from-authors IN OUT``: convert checkpoints of the authors' classifiers."""
 
 import argparse
+import io
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -46,16 +47,21 @@ def convert(args: argparse.Namespace) -> None:
     if Path(args.target).exists() and Path(args.target).samefile(args.source):
         raise ValueError(f'{args.target}: source and target are the same file; name another target')
     checkpoint = read_checkpoint(args.source)
-    if args.direction == 'from-authors':
-        converted = from_authors(checkpoint.weights)
-        # Where dropout counts among their layers the numbers differ: keep them for the way back.
-        meta = dict(
-            backbone=converted.backbone, authors_names=converted.names, neurons=converted.neurons
-        )
-    else:
-        names = checkpoint.meta.get('authors_names')
-        converted = to_authors(checkpoint.weights, names, not args.no_final_pool)
-        meta = {}
+    meta = {}
+    try:
+        if args.direction == 'from-authors':
+            converted = from_authors(checkpoint.weights)
+            # Where dropout counts among their layers the numbers differ: keep them for the way back.
+            meta = dict(
+                backbone=converted.backbone,
+                authors_names=converted.names,
+                neurons=converted.neurons,
+            )
+        else:
+            names = checkpoint.meta.get('authors_names')
+            converted = to_authors(checkpoint.weights, names, not args.no_final_pool)
+    except ValueError as error:
+        raise ValueError(f'{args.source}: {error}') from error
     for name in converted.left:
         print(f'no counterpart: {name} {tuple(checkpoint.weights[name].shape)}')
     for name in checkpoint.others:
@@ -67,8 +73,10 @@ def convert(args: argparse.Namespace) -> None:
             f'{args.source}: {len(unnamed)} weights have no counterpart (first: {unnamed[0]}); nothing '
             'was written. To leave them out, name them: --leave PATTERN'
         )
+    content = io.BytesIO()  # as PyTorch does not say that a disk is full
+    torch.save(dict(state_dict=converted.weights, **({'meta': meta} if meta else {})), content)
     with replacing(args.target) as part:
-        torch.save(dict(state_dict=converted.weights, **({'meta': meta} if meta else {})), part)
+        part.write_bytes(content.getvalue())
     print(f'{args.target}: {len(converted.weights)} tensors')
     if converted.backbone:
         settings = ', '.join(f'{key}={value!r}' for key, value in converted.backbone.items())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 from hoyer_det_runtime import ENGINES, Model
 from hoyer_det_runtime.detections import Detections, to_coco, write_json
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from ..inference.detector import Detector, load
 from ..inference.outputs import VideoFile, check_screen, plan_outputs, show, write_picture
 from ..inference.sources import Image, Source, find_sources
 from ..weights.zoo import zoo_models
+from .arguments import check_folder
 from .errors import one_line_errors
 
 JSON_NAME = 'detections.json'
@@ -99,7 +101,6 @@ class Run:
                 finally:
                     bar.update()
                 picture = self.model.draw(image, found)
-                path.parent.mkdir(parents=True, exist_ok=True)
                 if video is None:
                     write_picture(picture, path)
                 else:
@@ -118,12 +119,12 @@ class _Nothing:
 def main() -> None:
     """Detect."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # what it cannot read is said in one line
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     args = parse_args()
     with one_line_errors():
         if not 0 <= args.score_thr <= 1:
             raise ValueError(f'--score-thr {args.score_thr}: must be from 0 to 1')
-        if args.out_dir.exists() and not args.out_dir.is_dir():
-            raise ValueError(f'--out-dir {args.out_dir}: is a file')
+        check_folder('--out-dir', args.out_dir)
         sources = find_sources(args.inputs)
         paths = plan_outputs(sources, args.out_dir)
         if args.show:

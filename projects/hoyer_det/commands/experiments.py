@@ -30,7 +30,7 @@ def main() -> None:
     args = parse_args()
     experiments = SETS[args.name]
     out = Path(args.out or Path('work_dirs/experiments') / args.name)
-    with one_line_errors(RuntimeError, ValueError, OSError):
+    with one_line_errors():
         if args.seeds < 1:
             raise ValueError(f'--seeds {args.seeds}: must be at least 1')
         if not args.report:

@@ -17,8 +17,9 @@ from ..engine.checkpoint import check_fit, read_finite
 from ..engine.storage import replacing
 from ..twins import check_twin
 from ..weights.zoo import zoo_path
-from .arguments import add_config_options, add_twin_option
+from .arguments import add_config_options, add_twin_option, check_folder
 from .errors import one_line_errors
+from .settings import check_settings
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,6 +86,11 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'{args.out}: must end in .onnx or .nir')
     if args.out.is_dir():
         raise ValueError(f'{args.out}: is a folder')
+    check_folder('the folder of OUT,', args.out.parent)
+    if args.weights is not None and not 2 <= args.weights <= 8:
+        raise ValueError(f'--weights {args.weights}: must be from 2 to 8 bits')
+    if args.shape and min(args.shape) < 1:
+        raise ValueError(f'--shape {args.shape[0]} {args.shape[1]}: must be at least 1')
     if args.out.suffix == '.nir':
         write_nir(args)
     else:
@@ -95,6 +101,7 @@ def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Con
     """Return the config, completed by its data if that is wanted, and the trained detector."""
     args.checkpoint = zoo_path(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.twin, complete=complete)
+    check_settings(cfg, 'export')
     check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
     model = build_for_export(cfg, checkpoint, args.checkpoint)

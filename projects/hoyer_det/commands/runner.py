@@ -10,12 +10,16 @@ from typing import Any
 
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from ..engine.pending_validation_hook import PendingValidationHook
 from ..engine.seeding import SeedIterationsHook, seeded_loader
+from .errors import naming
 from .processes import on_cpu, without_devices
 
 
@@ -70,6 +74,34 @@ class CommandRunner(Runner):
         broadcast_object_list(stamp)
         self._timestamp = stamp[0]
 
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; an error names the key, as in all that is built below."""
+        with naming(self.cfg, 'log_level'):
+            return super().build_logger(*args, **kwargs)
+
+    def build_visualizer(self, *args: Any, **kwargs: Any) -> Visualizer:
+        """Build the visualizer."""
+        with naming(self.cfg, 'visualizer'):
+            return super().build_visualizer(*args, **kwargs)
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the model."""
+        with naming(self.cfg, 'model'):
+            return super().build_model(model)
+
+    def register_hook(self, hook: Hook | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Register one hook."""
+        with naming(self.cfg, self._key_of(hook)):
+            super().register_hook(hook, *args, **kwargs)
+
+    def _key_of(self, hook: Hook | dict[str, Any]) -> str:
+        for key in ('default_hooks', 'custom_hooks'):
+            hooks = self.cfg.get(key) or {}
+            for name, item in hooks.items() if isinstance(hooks, dict) else enumerate(hooks):
+                if item == hook:
+                    return f'{key}.{name}'
+        return 'hooks'
+
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and those that make a resumed training exact."""
         super().register_hooks(*args, **kwargs)
@@ -80,7 +112,18 @@ class CommandRunner(Runner):
         """Build the loop, with seeds for the samples of its data loader."""
         if isinstance(loop, dict) and isinstance(self._train_dataloader, dict):
             self._train_dataloader = seeded_loader(self._train_dataloader, self.seed)
-        return super().build_train_loop(loop)
+        with naming(self.cfg, 'train_dataloader or train_cfg'):
+            return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of validations."""
+        with naming(self.cfg, 'val_dataloader, val_cfg or val_evaluator'):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop of the test."""
+        with naming(self.cfg, 'test_dataloader, test_cfg or test_evaluator'):
+            return super().build_test_loop(loop)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, also where they have no device of their own."""

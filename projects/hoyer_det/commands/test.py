@@ -20,6 +20,7 @@ from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
 from .runner import CommandRunner
+from .settings import check_settings
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,6 +90,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     args.checkpoint = zoo_path(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
+    check_settings(cfg, 'test')
     check_data(cfg, ('test_dataloader',))
     if args.checkpoint.endswith('.onnx'):
         use_exported(cfg, args)
@@ -120,7 +122,7 @@ def main() -> None:
     keep_freed_memory()
     with one_line_errors():
         runner = build_runner(args)
-    with one_line_errors(OSError, ValueError, AssertionError):
+    with one_line_errors(log_dir=runner.log_dir):
         runner.test()
     if isinstance(runner.model, ExportedModel):
         times = runner.model.milliseconds

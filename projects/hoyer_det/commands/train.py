@@ -17,6 +17,7 @@ from .from_twin import TWIN_SHARE, FromTwin
 from .memory import keep_freed_memory
 from .resuming import how_to_go_on, newest, resume_from
 from .runner import CommandRunner
+from .settings import check_settings
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,6 +69,7 @@ def build_config(args: argparse.Namespace) -> Config:
     """Load the config that the flags describe, and check its data."""
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
+    check_settings(cfg, 'train')
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     if cfg.get('load_from'):
         cfg.load_from = zoo_path(cfg.load_from)
@@ -124,7 +126,7 @@ def run_from_twin(args: argparse.Namespace) -> None:
         cfg = build_config(args)
         share = TWIN_SHARE if args.twin_share is None else args.twin_share
         training = FromTwin(cfg, share, not args.no_teacher, args.resume is not None)
-    with one_line_errors(interrupted=lambda: how_to_go_on(_stage_folder(cfg.work_dir))):
+    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir))):
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
     if is_main_process():
         print(training.summary())
@@ -149,10 +151,7 @@ def main() -> None:
         return
     with one_line_errors():
         runner = build_runner(args)
-    with one_line_errors(
-        *(FloatingPointError, OSError, ValueError, AssertionError),
-        interrupted=lambda: how_to_go_on(runner.work_dir),
-    ):
+    with one_line_errors(lambda: how_to_go_on(runner.work_dir), runner.log_dir):
         runner.train()
     if is_main_process():
         print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')

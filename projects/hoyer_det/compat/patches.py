@@ -28,13 +28,13 @@ def give_ssd_head_a_loss_cls() -> None:
 def trust_mmengine_checkpoints() -> None:
     """Let weights-only loading read the log (``HistoryBuffer``) and metrics that mmengine stores.
 
-    From torch 2.6 on, ``torch.load`` refuses them; the protection stays on for everything else. Ends
-    with an mmengine that names its own safe globals (after 0.10.7;
-    https://github.com/open-mmlab/mmengine/issues/1655).
+    ``torch.load`` refuses them; the protection stays on for everything else, also where mmengine calls it:
+    from torch 2.6 on, which setup.cfg asks for, it is the default. Ends with an mmengine that names its own
+    safe globals (after 0.10.7; https://github.com/open-mmlab/mmengine/issues/1655).
     """
     from mmengine.logging import HistoryBuffer
 
-    if torch.__version__ < (2, 6) or HistoryBuffer in torch.serialization.get_safe_globals():
+    if HistoryBuffer in torch.serialization.get_safe_globals():
         return
     numpy_core = np._core if hasattr(np, '_core') else np.core
     safe: list[Any] = [

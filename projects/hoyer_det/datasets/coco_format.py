@@ -121,7 +121,7 @@ def _read_json(ann_file: str | Path) -> Any:
         )
     try:
         return json.loads(Path(ann_file).read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{ann_file}: not a valid JSON file ({error})') from None
 
 
@@ -154,6 +154,11 @@ def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[st
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] has {field} {shorten(repr(item[field]))}; it must be a '
                     'number'
+                )
+        for field in {'width', 'height'}.intersection(item):
+            if not item[field] > 0:
+                raise ValueError(
+                    f'{ann_file}: {key}[{index}] has {field} {item[field]}; it must be above 0'
                 )
 
 

@@ -43,7 +43,7 @@ def complete_config(cfg: Config) -> None:
         return
     classes = _complete_datasets(datasets)
     _warn_of_overlap(splits)
-    set_num_classes(cfg.model, len(classes))
+    set_num_classes(cfg.get('model'), len(classes))
     used = [
         ', '.join(dict.fromkeys(_split_name(dataset.ann_file) for dataset in splits[key]))
         or 'nothing'

@@ -194,8 +194,13 @@ def download_datasets(
             print(f'{root / DATASETS[name][0].folder}: already complete')
         todo += (part for part in parts if part not in todo)
     _check_space(todo, root)
-    for part in todo:
-        _bring(part, root, mirror, keep_archives)
+    new = not root.exists()
+    try:
+        for part in todo:
+            _bring(part, root, mirror, keep_archives)
+    finally:
+        if new and root.exists():
+            _remove_if_empty(root)
     if 'shapes' in names:
         print(f'{generate_shapes(root / "shapes")}: complete')
 
@@ -250,7 +255,11 @@ def _obtain(archive: Archive, path: Path, mirror: str | None) -> None:
         return
     url = archive.url if mirror is None else f'{mirror.rstrip("/")}/{archive.name}'
     path.parent.mkdir(parents=True, exist_ok=True)
-    fetch(url, path, archive.size)
+    try:
+        fetch(url, path, archive.size)
+    except DownloadError:
+        _remove_if_empty(path.parent)
+        raise
     if not archive.is_intact(path):
         path.unlink()
         raise DownloadError(

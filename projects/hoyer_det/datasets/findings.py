@@ -16,7 +16,7 @@ from PIL import Image
 from .coco_format import annotation_fault, read_annotations
 from .faults import box_fault, name_fault, shorten
 from .image_size import size_fault
-from .voc_format import find_image, object_box, object_name, without_namespaces
+from .voc_format import find_image, object_box, object_name, read_list, without_namespaces
 
 # A fault: its kind, what there is to say, and the box that has it, None where it is the image.
 Fault = tuple[str, str, int | None]
@@ -37,10 +37,9 @@ def voc_tasks(file: str, images: str, classes: Sequence[str] | None, decode: boo
 
     Raises:
         FileNotFoundError: If there is no such list.
+        ValueError: If it is no text.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f'{file}: this list of images does not exist')
-    lines = [line.strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
+    lines = read_list(file)
     faults: list[tuple[str, Fault]] = []
     for name, count in Counter(lines).items():
         if not name:

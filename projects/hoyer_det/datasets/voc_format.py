@@ -74,6 +74,21 @@ def read_splits(data_root: str | Path) -> tuple[str, str]:
     )
 
 
+def read_list(file: str | Path) -> list[str]:
+    """Return the lines of a list of images, without space around them.
+
+    Raises:
+        FileNotFoundError: If there is no such list.
+        ValueError: If it is no text.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'{file}: this list of images does not exist')
+    try:
+        return [line.strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{file}: this list of images is no text in UTF-8 ({error})') from None
+
+
 def without_namespaces(root: ET.Element) -> ET.Element:
     """Take the XML namespaces out of an annotation, in place: ``find('size')`` sees no other."""
     for element in root.iter():
@@ -171,13 +186,12 @@ class VOCFormatDataset(XMLDataset):
         folder = root / dataset['data_prefix']['sub_data_root'] / 'JPEGImages'
         file = root / dataset['ann_file']
         if file.is_file():
-            for name in file.read_text(encoding='utf-8').splitlines():
-                yield str(folder / name.strip())
+            for name in read_list(file):
+                yield str(folder / name)
 
     def load_data_list(self) -> list[dict]:
         """Read the split and leave out what no detector can learn or find."""
-        if not Path(self.ann_file).is_file():
-            raise FileNotFoundError(f'{self.ann_file}: this list of images does not exist')
+        read_list(self.ann_file)  # which tells more than MMDetection does where it cannot
         self._left_out: dict[str, list[str]] = defaultdict(list)
         listed = super().load_data_list()
         data_list = list({info['img_id']: info for info in listed}.values())

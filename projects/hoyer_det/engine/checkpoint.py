@@ -129,6 +129,9 @@ def check_resumable(path: str | Path) -> None:
 def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     """Find the checkpoint to resume from, passing over files that are truncated, not finite or gone.
 
+    All are of this folder: ``last_checkpoint`` holds an absolute path, which in a copy of the folder still
+    names the file of the original.
+
     Args:
         folder: Work folder of a run.
 
@@ -138,13 +141,12 @@ def newest_good_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     """
     folder = Path(folder)
     note = folder / 'last_checkpoint'
-    named = [Path(note.read_text().strip())] if note.is_file() else []
+    named = [folder / Path(note.read_text().strip()).name] if note.is_file() else []
     # Not best_*.pth: they are for evaluation and hold no state of the optimizer.
     found = [p for p in folder.glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+', p.stem)]
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    known = {path.resolve() for path in named}
     bad = []
-    for path in [*named, *(path for path in found if path.resolve() not in known)]:
+    for path in dict.fromkeys([*named, *found]):
         try:
             check_resumable(path)
         except (OSError, ValueError) as error:

@@ -42,14 +42,16 @@ class HoyerRegularizerHook(Hook):
         check_interval: Iterations between two such checks; that of the ``LoggerHook`` by default.
 
     Raises:
-        ValueError: If the weight is negative, or the model has no ``HoyerSpike``.
+        ValueError: If the weight is no finite number of at least 0, or the model has no ``HoyerSpike``.
     """
 
     def __init__(
         self, weight: float = 1e-8, per_image: bool = False, check_interval: int | None = None
     ) -> None:
-        if not weight >= 0:
-            raise ValueError(f'HoyerRegularizerHook: weight must be 0 or more, got {weight}')
+        if not (isinstance(weight, int | float) and 0 <= weight < float('inf')):
+            raise ValueError(
+                f'HoyerRegularizerHook: weight must be a finite number of at least 0, got {weight!r}'
+            )
         self.weight = weight
         self.per_image = per_image
         self.check_interval = check_interval

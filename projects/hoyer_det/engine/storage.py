@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Whoever reads ``path`` meantime, or after a crash, finds the old file or the new one.
 
     Args:
-        path: File to write; its folder is made where it is missing.
+        path: File to write; its folder is made where it is missing. What is there and no file, such as
+            ``/dev/stdout``, is written to itself.
 
     Yields:
         The temporary name.
@@ -26,16 +27,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: If it cannot be written; the message names ``path``, also where the disk is full.
     """
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    part = path if special else path.with_name(f'.{path.name}.{os.getpid()}.part')
+    new_parents = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        os.replace(part, path)
+        if not special:
+            os.replace(part, path)
     except OSError as error:
         # A failed write names no file, and PyTorch's does not even say that the disk is full.
         raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
+        with suppress(OSError):  # something is in it
+            for parent in new_parents:
+                parent.rmdir()
 
 
 class AtomicLocalBackend(LocalBackend):

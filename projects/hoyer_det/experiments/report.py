@@ -22,6 +22,9 @@ def write_report(experiments: ExperimentSet, out: Path, seeds: int) -> str:
 
     Returns:
         The table. A run without a result says so.
+
+    Raises:
+        ValueError: If a result cannot be read.
     """
     results = {run.name: _results(out, run, seeds) for run in experiments.runs}
     table = _table(experiments, results)
@@ -36,7 +39,14 @@ def write_report(experiments: ExperimentSet, out: Path, seeds: int) -> str:
 
 def _results(out: Path, run: Run, seeds: int) -> list[dict[str, Any]]:
     files = [work_dir(out, run, seed) / RESULT for seed in range(seeds)]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    return [_read(file) for file in files if file.is_file()]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f'{file}: cannot be read ({error}); remove it to train again') from None
 
 
 def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..engine.storage import replacing
 from .sources import Image, Source
 
 
@@ -44,7 +45,8 @@ def write_picture(pixels: np.ndarray, path: Path) -> None:
     good, data = cv2.imencode(path.suffix, pixels)
     if not good:
         raise OSError(f'{path}: cannot be encoded')
-    path.write_bytes(data)
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 class VideoFile:
@@ -68,6 +70,7 @@ class VideoFile:
             OSError: If the file cannot be written.
         """
         if self._writer is None:
+            self._part.parent.mkdir(parents=True, exist_ok=True)
             height, width = pixels.shape[:2]
             code = cv2.VideoWriter_fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self._part), code, self.fps, (width, height))

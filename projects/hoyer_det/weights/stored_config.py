@@ -34,7 +34,7 @@ def stored_config(meta: dict[str, Any], path: str | Path) -> Config:
         cfg = Config(_assignments(ast.parse(text)))
     except (SyntaxError, ValueError) as error:
         raise ValueError(f'{path}: its config cannot be read ({error})') from None
-    imports = cfg.get('custom_imports') or {}
+    imports = cfg.get('custom_imports') or dict(imports=None)
     try:
         import_modules_from_strings(**imports)
     except ImportError as error:
