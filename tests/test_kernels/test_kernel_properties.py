@@ -19,7 +19,9 @@ few = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 shapes = st.tuples(*(st.integers(1, n) for n in (3, 4, 5, 5)))
-numbers = st.floats(-3, 3, width=16)
+# Not 0 exactly: there the Hoyer square has a kink, and its gradient is that of the one side in the
+# kernels, of the other in torch.clamp.
+numbers = st.floats(-3, 3, width=16).filter(bool)
 odd = st.sampled_from([0.0, -0.0, 1e38, -1e38, 1e-30, float('nan'), float('inf'), float('-inf')])
 layers = st.builds(
     dict,

@@ -12,6 +12,7 @@ import torch
 from hoyer_det_runtime.engines import open_engine
 from torch import Tensor, nn
 
+from ..engine.storage import replacing
 from .exported_detector import ExportedDetector
 from .graph import quiet
 from .levels import FiringLevel
@@ -157,7 +158,8 @@ def check_images(size: Sequence[int], number: int = 2) -> np.ndarray:
 def _run(model: onnx.ModelProto, engine: str, images: np.ndarray) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'model.onnx')
-        onnx.save(model, str(path))
+        with replacing(path) as part:
+            onnx.save(model, str(part))
         outputs = open_engine(engine, path, 1)(images)
         return {name: np.array(value) for name, value in outputs.items()}
 
