@@ -10,10 +10,11 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+OF_THE_CHECKOUT = ('demo.py', 'set_up.py')  # tools that make an environment, or run in one made so
 
 
 class BuildPackage(build_py):
-    """Copies the configs beside the modules, as ``hoyer_det/.mim/configs``."""
+    """Copies configs and tools beside the modules, into ``hoyer_det/.mim``."""
 
     def run(self) -> None:
         """Copy modules, then configs."""
@@ -25,8 +26,9 @@ class BuildPackage(build_py):
         junk = shutil.ignore_patterns('__pycache__', '.*')
         shutil.copytree(ROOT / 'configs', target / 'configs', ignore=junk)
         (target / 'tools').mkdir()
-        for name in ('train.py', 'test.py', 'analyze.py'):
-            shutil.copy(ROOT / 'tools' / name, target / 'tools')
+        for tool in (ROOT / 'tools').glob('*.py'):
+            if tool.name not in OF_THE_CHECKOUT:
+                shutil.copy(tool, target / 'tools')
         shutil.copy(ROOT / 'model-index.yml', target)
 
 

@@ -16,6 +16,7 @@ import yaml
 from conftest import CONFIGS, REPOSITORY
 from hoyer_det.config import load_config
 from hoyer_det.shipped import config_names, config_path
+from hoyer_det_cli import COMMANDS
 
 PACKAGE = REPOSITORY / 'projects' / 'hoyer_det'
 SOURCES = ('configs', 'projects', 'tools', 'setup.py', 'setup.cfg', 'pyproject.toml')
@@ -98,9 +99,18 @@ def test_wheel_carries_all_files_of_the_package_and_the_configs(wheel):
     assert {'py.typed', 'kernels/cpu.c'} <= carried
     mim = {name.removeprefix('.mim/') for name in carried if name.startswith('.mim/')}
     shipped = {f'configs/{name}' for name in files(CONFIGS)}
-    assert mim - {'tools/train.py', 'tools/test.py', 'tools/analyze.py'} == shipped | {
-        'model-index.yml'
-    }
+    # demo.py and set_up.py belong to a checkout; the others have a command of the console script.
+    tools = {f'tools/{name}' for name in files(REPOSITORY / 'tools')}
+    assert mim == shipped | {'model-index.yml'} | tools - {'tools/demo.py', 'tools/set_up.py'}
+    assert {'tools/train.py', 'tools/detect.py', 'tools/convert_labels.py'} <= mim
+
+
+def test_tools_are_commands_of_the_console_script():
+    for name in files(REPOSITORY / 'tools') - {'demo.py', 'set_up.py'}:
+        command = 'convert' if name == 'convert_checkpoint.py' else name.removesuffix('.py')
+        module, _ = COMMANDS[command.replace('_', '-')]
+        text = (REPOSITORY / 'tools' / name).read_text()
+        assert f'from hoyer_det.commands.{module} import main' in text
 
 
 def test_unpacked_wheel_trains_a_config_of_ones_own(wheel, tmp_path, voc_folder):
