@@ -86,7 +86,7 @@ def code_version() -> str:
     """Return the version of this package, and its commit where it is run from its repository."""
 
     def git(*arguments: str) -> str:
-        # Without the lock that refreshes the index: a report must not leave one in the repository.
+        # A lock on the index could stay behind; `describe --dirty` takes one all the same.
         done = subprocess.run(
             ['git', '--no-optional-locks', *arguments],
             cwd=Path(__file__).parent,
@@ -99,5 +99,7 @@ def code_version() -> str:
     with suppress(OSError):  # no git
         # Installed into an environment inside another repository, this file is not tracked there.
         if git('ls-files', Path(__file__).name):
-            commit = git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*')
+            commit = git('describe', '--always', '--abbrev=12', '--exclude=*')
+            if git('status', '--porcelain', '--untracked-files=no'):
+                commit += '-dirty'
     return f'hoyer_det {__version__}' + (f', commit {commit}' if commit else '')
