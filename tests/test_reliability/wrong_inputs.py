@@ -81,6 +81,10 @@ def write_sound_folder(root: Path, warm: Warm) -> None:
         (root / f'{name}.py').write_text(CONFIG.format(base=base, data=name))
     (trained,) = warm.run(['train', 'voc.py', '--work-dir', 'work'], root)
     assert trained.code == 0, trained
+    for path in (root / 'work').iterdir():  # what no case needs and each would copy
+        if path.is_dir():
+            shutil.rmtree(path)
+    (root / 'work' / 'epoch_1.pth').unlink()
 
 
 def run(case: Case, sound: Path, folder: Path, warm: Warm) -> tuple[str, Ended]:
