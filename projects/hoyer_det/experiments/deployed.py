@@ -60,7 +60,7 @@ def deploy_all(
         rounds: How often each file is timed.
 
     Raises:
-        RuntimeError: If an export or an evaluation fails.
+        ChildProcessError: If an export or an evaluation fails.
     """
     from hoyer_det_runtime.engines import open_engine  # needs an engine only here
 
@@ -125,7 +125,7 @@ def _call(*command: object) -> None:
     line = [sys.executable, '-m', 'hoyer_det_cli', *map(str, command)]
     code = subprocess.run(line).returncode
     if code:
-        raise RuntimeError(f'hoyer-det {" ".join(line[3:])}: ended with exit code {code}')
+        raise ChildProcessError(f'hoyer-det {" ".join(line[3:])}: ended with exit code {code}')
 
 
 def _write(file: Path, content: object) -> None:

@@ -28,7 +28,8 @@ def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -
         seeds: Number of seeds, from 0 on.
 
     Raises:
-        RuntimeError: If a training fails.
+        ChildProcessError: If a training fails.
+        ValueError: If it was not evaluated.
     """
     for seed in range(seeds):
         for run in experiments.runs:
@@ -41,7 +42,7 @@ def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -
             start = time.time()
             code = subprocess.run([sys.executable, '-m', 'hoyer_det_cli', *line[1:]]).returncode
             if code:
-                raise RuntimeError(f'{folder}: the training ended with exit code {code}')
+                raise ChildProcessError(f'{folder}: the training ended with exit code {code}')
             _write_result(folder, experiments.metric, line, time.time() - start)
 
 
@@ -68,7 +69,7 @@ def option_flags(options: Mapping[str, object]) -> list[str]:
 def _write_result(folder: Path, metric: str, line: list[str], seconds: float) -> None:
     curve = read_curve(folder, metric)
     if not curve:
-        raise RuntimeError(f'{folder}: no validation wrote {metric}')
+        raise ValueError(f'{folder}: no validation wrote {metric}')
     result = dict(command=shlex.join(line), seconds=round(seconds), curve=curve)
     whole = folder / f'{RESULT}.part'
     whole.write_text(json.dumps(result))
