@@ -54,8 +54,10 @@ def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(name, t
     number = 5 if with_factor else len(expected)
     assert with_factor or len(found) == number
     np.testing.assert_allclose(found.scores[:number], expected.scores[:number], atol=1e-5)
-    # Boxes of equal scores may be in another order.
+    # Boxes of equal scores may be in another order, and either may be the last one that is kept.
     ours = np.column_stack([found.boxes, found.labels])
+    number = int((expected.scores[:number] > expected.scores[-1] + 1e-5).sum())
+    assert number >= 4
     for box, label in zip(expected.bboxes[:number], expected.labels[:number], strict=True):
         distance = np.abs(ours - np.array([*box.tolist(), int(label)])).max(1)
         assert distance.min() < 1e-2

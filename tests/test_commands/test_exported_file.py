@@ -1,0 +1,42 @@
+"""``hoyer-det detect`` and ``hoyer-det test`` on an exported file, in the engine on spikes."""
+
+import json
+import shutil
+
+import pytest
+from detector_file import CLASSES, CONFIG, save_detector, write_images
+from hoyer_det.config import load_config
+from hoyer_det.datasets import generate_shapes
+from hoyer_det.deploy.export import export
+from warm import Warm
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
+def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm: Warm):
+    model = save_detector(tmp_path / 'narrow.pth')
+    model.dataset_meta = dict(classes=CLASSES)
+    export(model, load_config(CONFIG), tmp_path / 'narrow.onnx')
+    write_images(tmp_path / 'images', 'a.png', 'b.png')
+    generate_shapes(tmp_path / 'shapes', num_train=2, num_test=4, image_size=64)
+    options = [
+        f'data_root={tmp_path / "shapes"}',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    ]
+    detections, metrics = [], []
+    for engine in ('onnxruntime', 'spikes'):
+        flags = ['--engine', engine]
+        arguments = ['narrow.onnx', 'images', *flags, '--score-thr', 0.1, '--out-dir', engine]
+        (ended,) = warm.run(['detect', *arguments], tmp_path)
+        assert ended.code == 0, ended.err
+        content = json.loads((tmp_path / engine / 'detections.json').read_text())
+        detections.append([(a['image_id'], a['category_id']) for a in content['annotations']])
+        work = ['--work-dir', f'{engine}_work', '--cfg-options', *options]
+        (ended,) = warm.run(['test', CONFIG, 'narrow.onnx', *flags, *work], tmp_path)
+        assert ended.code == 0, ended.err
+        assert 'ms per image, the median of 4' in ended.out
+        (file,) = (tmp_path / f'{engine}_work').glob('*/[0-9]*.json')
+        metrics.append(json.loads(file.read_text()))
+    assert detections[0] and detections[0] == detections[1]
+    values = [{k: v for k, v in found.items() if 'mAP' in k} for found in metrics]
+    assert len(values[0]) > 5 and values[0] == pytest.approx(values[1], abs=1e-3)
