@@ -60,16 +60,16 @@ def _plot(experiments: ExperimentSet, rows: list[dict[str, Any]], file: Path) ->
             continue
         times, figures, found = zip(*points, strict=True)
         axes.plot(times, figures, f'C{index}o', label=label)
-        for time, figure_reached, row in zip(times, figures, found, strict=True):
-            text = row['run'].replace('_', ' ')
+        for number, (time, reached, row) in enumerate(zip(times, figures, found, strict=True)):
+            text, place = row['run'].replace('_', ' '), dict(xytext=(0, -12), ha='center')
             if row['spike_rate'] is not None:
                 text += f', {row["spike_rate"]:.0%} fire'
-            axes.annotate(
-                text, (time, figure_reached), xytext=(5, 3), textcoords='offset points', fontsize=7
-            )
+                right = number % 2 == 0
+                place = dict(xytext=(6 if right else -6, -2), ha='left' if right else 'right')
+            axes.annotate(text, (time, reached), fontsize=7, textcoords='offset points', **place)
     axes.set(xlabel='milliseconds an image, one thread', ylabel=experiments.metric)
-    axes.set_xscale('log')
+    axes.set_xlim(left=0, right=1.15 * max(row['milliseconds'] for row in rows))
     axes.set_title(experiments.title, fontsize=10)
-    axes.grid(alpha=0.3, which='both')
+    axes.grid(alpha=0.3)
     axes.legend(loc='lower right', fontsize=8)
     figure.savefig(file, dpi=120)
