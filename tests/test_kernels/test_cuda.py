@@ -35,6 +35,7 @@ def run(what: str, **env: str) -> str:
     return process.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_kernels_by_the_interpreter():
     assert run('cpu', TRITON_INTERPRET='1') == 'all agree'
 

@@ -289,4 +289,4 @@ def test_wrong_flags(
 def test_output_must_be_a_folder(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     good = save(tmp_path / 'net.pth', voc_folder)
     line = fails(CONFIG, good, '--out', good, *options(voc_folder))
-    assert 'net.pth: is a file' in line
+    assert 'net.pth is a file' in line

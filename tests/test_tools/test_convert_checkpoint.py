@@ -105,11 +105,11 @@ def test_failed_writing_leaves_the_old_target(convert, tmp_path, monkeypatch):
     torch.save(vgg11(), source)
     target.write_text('old')
 
-    def fail(content, path) -> None:
+    def fail(path, content) -> None:
         path.write_text('half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(torch, 'save', fail)
+    monkeypatch.setattr(Path, 'write_bytes', fail)
     with pytest.raises(SystemExit, match=r"No space left on device: '.*ours\.pth'"):
         convert('from-authors', source, target)
     assert target.read_text() == 'old'
