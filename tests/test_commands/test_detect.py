@@ -126,7 +126,10 @@ WRONG = {
     'not finite': (['nan.pth', 'a.png'], 'nan.pth: '),
     'no detector': (['classifier.pth', 'a.png'], 'which is no detector of boxes'),
     'threshold': (['good.pth', 'a.png', '--score-thr', '30'], '--score-thr 30.0: must be from 0'),
-    'out-dir': (['good.pth', 'a.png', '--out-dir', 'text.jpg'], '--out-dir text.jpg: text.jpg is a file'),
+    'out-dir': (
+        ['good.pth', 'a.png', '--out-dir', 'text.jpg'],
+        '--out-dir text.jpg: text.jpg is a file',
+    ),
     'own input': (['good.pth', 'b.jpg', '--out-dir', '.'], 'b.jpg: would be replaced'),
     'no screen': (['good.pth', 'a.png', '--show'], '--show: there is no screen here'),
 }
