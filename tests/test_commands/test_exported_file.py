@@ -40,3 +40,8 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
     assert detections[0] and detections[0] == detections[1]
     values = [{k: v for k, v in found.items() if 'mAP' in k} for found in metrics]
     assert len(values[0]) > 5 and values[0] == pytest.approx(values[1], abs=1e-3)
+    other = 'other.onnx'
+    model.dataset_meta = dict(classes=CLASSES[::-1])
+    export(model, load_config(CONFIG), tmp_path / other)
+    (ended,) = warm.run(['test', CONFIG, other, '--cfg-options', *options], tmp_path)
+    assert ended.code == 1 and f'{other}: knows the classes' in ended.err

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hoyer_det.engine.checkpoint import newest_good_checkpoint
+from hoyer_det.engine.checkpoint import check_fit, newest_good_checkpoint
+from hoyer_det.weights.reading import Checkpoint
 
 NAN = float('nan')
 
@@ -72,3 +73,17 @@ def test_copied_folder_goes_on_from_its_own_checkpoints(tmp_path):
     found, (passed_over,) = newest_good_checkpoint(copy)
     assert found == str(copy / 'epoch_1.pth')
     assert passed_over.startswith(f'{copy / "epoch_2.pth"}: no such checkpoint')
+
+
+@pytest.mark.parametrize('now', [True, False])
+def test_shortcuts_have_no_weights_but_are_compared(now):
+    model = torch.nn.Module()
+    model.backbone = torch.nn.Linear(1, 1)
+    model.backbone.shortcut = now
+    meta = dict(cfg="model = dict(type='SSD', backbone=dict(type='HoyerVGG', shortcut=True))\n")
+    checkpoint = Checkpoint(model.state_dict(), [], meta)
+    if now:
+        check_fit(checkpoint, model, 'a.pth', 'b.py')
+    else:
+        with pytest.raises(ValueError, match='a.pth: .* b.py: trained with backbone.shortcut=True'):
+            check_fit(checkpoint, model, 'a.pth', 'b.py')

@@ -11,7 +11,7 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from ..config import check_data, dataset_classes, load_config
+from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..inference.exported import ExportedModel
 from ..twins import check_twin
@@ -65,17 +65,11 @@ def use_exported(cfg: Config, args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is none, has other classes than the test data, or flags do not fit it.
+        ValueError: If it is none, or flags do not fit it.
     """
     if args.tta:
         raise ValueError('--tta: an exported file has no test-time augmentation')
-    description = read_description(args.checkpoint)
-    wanted = dataset_classes(cfg)
-    if wanted is not None and list(wanted) != description['classes']:
-        raise ValueError(
-            f'{args.checkpoint}: knows the classes {description["classes"]}, the test data has '
-            f'{list(wanted)}'
-        )
+    read_description(args.checkpoint)  # before anything is built
     engine = args.engine or 'onnxruntime'
     cfg.model = dict(
         type='ExportedModel', path=args.checkpoint, engine=engine, threads=args.threads
@@ -109,6 +103,13 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
         metrics = runner.test_loop.evaluator.metrics  # builds the loop, which reads the data set
+    if isinstance(runner.model, ExportedModel):
+        known = list(runner.model.runtime.classes)
+        wanted = list(runner.test_loop.dataloader.dataset.metainfo['classes'])
+        if known != wanted:
+            raise ValueError(
+                f'{args.checkpoint}: knows the classes {known}, the test data has {wanted}'
+            )
     if args.out is not None:
         dump = DumpResults if cfg.model.type == 'SpikingClassifier' else DumpDetResults
         metrics.append(dump(out_file_path=args.out))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..config import dataset_classes
 from ..weights.from_ann import map_ann, modules_from_ann
 from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
+from ..weights.stored_config import stored_config
 from .finite_hook import first_nonfinite, nonfinite_in_checkpoint
 from .neuron_settings import settings_that_differ
 
@@ -52,7 +53,8 @@ def check_fit(checkpoint: Checkpoint, model: nn.Module, path: str, owner: str) -
         owner: What the model was built from, for the message.
 
     Raises:
-        ValueError: If weights are missing, unexpected or of another shape, or neurons fire differently.
+        ValueError: If weights are missing, unexpected or of another shape, neurons fire differently, or
+            one has shortcuts where the other has none.
     """
     expected = model.state_dict()
     missing = [name for name in expected if name not in checkpoint.weights]
@@ -63,8 +65,24 @@ def check_fit(checkpoint: Checkpoint, model: nn.Module, path: str, owner: str) -
     facts += [f'{len(other)} of another shape (first: {other[0]})'] if other else []
     facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
     facts += [f'neurons with {difference}' for difference in neurons]
+    facts += _shortcuts_that_differ(checkpoint, model, path)
     if facts:
         raise ValueError(f'{path}: does not belong to {owner}: {", ".join(facts)}')
+
+
+def _shortcuts_that_differ(checkpoint: Checkpoint, model: nn.Module, path: str) -> list[str]:
+    """Compare shortcuts, which have no weights, with the config that a checkpoint brings along."""
+    try:
+        trained = stored_config(checkpoint.meta, path).get('model') or {}
+    except ValueError:
+        return []  # of another program
+    trained, facts = trained.get('detector', trained), []
+    for part in ('backbone', 'neck'):
+        module = getattr(getattr(model, 'detector', model), part, None)
+        now, then = getattr(module, 'shortcut', None), trained.get(part) or {}
+        if isinstance(now, bool) and bool(then.get('shortcut')) != now:
+            facts.append(f'trained with {part}.shortcut={not now}, not {now}')
+    return facts
 
 
 def check_starting_weights(cfg: Config) -> None:
