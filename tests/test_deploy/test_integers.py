@@ -12,6 +12,7 @@ from hoyer_det.deploy.steps import integer_steps, round_weights
 from hoyer_det.spiking import HoyerSpike
 from mmdet.models.backbones import Darknet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
+from tiny_detectors import shaken
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -107,22 +108,6 @@ def test_real_levels_compare_as_float64_does():
             fires = x.double() <= value if negative[channel] else x.double() >= value
             spikes = neuron(x.expand(1, 4, 1, 1))
             assert bool(spikes[0, channel]) == bool(fires)
-
-
-def shaken(model: nn.Module, side: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
-        elif isinstance(module, _BatchNorm):
-            nn.init.normal_(module.weight)
-            nn.init.uniform_(module.bias, -0.3, 0.6)
-            module.momentum = 1.0
-    with torch.no_grad():
-        model.train()
-        model(torch.randn(2, 3, side, side))
-    model.eval()
-    return model
 
 
 ACT = dict(type='HoyerSpike', extremum='channel')

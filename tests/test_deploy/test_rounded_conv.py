@@ -10,31 +10,15 @@ from hoyer_det.heads import HoyerYOLOV3Head
 from hoyer_det.necks import HoyerFPN, HoyerYOLOV3Neck
 from hoyer_det.spiking import HoyerSpike
 from mmdet.models.backbones import Darknet
+from tiny_detectors import shaken
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 ACT = dict(type='HoyerSpike', extremum='channel')
 
 
 def rounded(bits: int) -> dict:
     return dict(type='RoundedConv2d', bits=bits)
-
-
-def shaken(model: nn.Module, side: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
-        elif isinstance(module, _BatchNorm):
-            nn.init.normal_(module.weight)
-            nn.init.uniform_(module.bias, -0.3, 0.6)
-            module.momentum = 1.0
-    with torch.no_grad():
-        model.train()
-        model(torch.randn(2, 3, side, side))
-    model.eval()
-    return model
 
 
 def test_weights_by_hand():
@@ -141,4 +125,7 @@ def test_weights_of_a_plain_network_fit():
     plain, quantised = (
         HoyerVGG(11, 1 / 8, act_cfg=ACT, conv_cfg=cfg) for cfg in (None, rounded(4))
     )
-    quantised.load_state_dict(plain.state_dict())
+    assert not torch.equal(quantised.stages[1][0].conv.weight, plain.stages[1][0].conv.weight)
+    fit = quantised.load_state_dict(plain.state_dict())
+    assert not fit.missing_keys and not fit.unexpected_keys
+    assert torch.equal(quantised.stages[1][0].conv.weight, plain.stages[1][0].conv.weight)

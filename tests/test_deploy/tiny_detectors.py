@@ -159,3 +159,20 @@ def tiny_detector(cfg: Config, seed: int = 0) -> nn.Module:
         model.bbox_head(model.extract_feat(torch.randn(2, 3, SIDE, SIDE)))
     model.dataset_meta = dict(classes=CLASSES)
     return model.eval()
+
+
+def shaken(model: nn.Module, side: int = 64) -> nn.Module:
+    """Return a model of random weights whose norms know their statistics, in evaluation mode."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
+        elif isinstance(module, _BatchNorm):
+            nn.init.normal_(module.weight)
+            nn.init.uniform_(module.bias, -0.3, 0.6)
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()
+        model(torch.randn(2, 3, side, side))
+    model.eval()
+    return model

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mmengine.runner import find_latest_checkpoint
 
+from ..engine.storage import replacing
 from .running import option_flags, work_dir
 from .sets import ExperimentSet, Run
 
@@ -129,6 +130,5 @@ def _call(*command: object) -> None:
 
 
 def _write(file: Path, content: object) -> None:
-    part = file.with_suffix('.part')
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(file)
+    with replacing(file) as part:
+        part.write_text(json.dumps(content, indent=1))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..engine.storage import replacing
 from .sets import ExperimentSet, Run
 
 RESULT = 'result.json'
@@ -71,9 +72,8 @@ def _write_result(folder: Path, metric: str, line: list[str], seconds: float) ->
     if not curve:
         raise ValueError(f'{folder}: no validation wrote {metric}')
     result = dict(command=shlex.join(line), seconds=round(seconds), curve=curve)
-    whole = folder / f'{RESULT}.part'
-    whole.write_text(json.dumps(result))
-    whole.replace(folder / RESULT)
+    with replacing(folder / RESULT) as part:
+        part.write_text(json.dumps(result))
 
 
 def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
