@@ -78,16 +78,31 @@ def _width(width: float) -> dict[str, object]:
     }
 
 
-def _regularizer(title: str, config: str, epochs: int, data_root: str) -> ExperimentSet:
-    """Spiking networks of several regularizer weights, and ReLU twins of two widths."""
+def _regularizer(
+    title: str,
+    config: str,
+    epochs: int,
+    data_root: str,
+    weights: tuple[float, ...],
+    wide: tuple[tuple[float, float], ...] = (),
+) -> ExperimentSet:
+    """ReLU twins of two widths, and spiking networks: of several weights, of pairs (width, weight)."""
     own, relu = _epochs(epochs), ('--twin', 'relu')
-    weights = [
+    runs = [Run('relu', config, own, relu)]
+    runs += [Run('relu_width_0.125', config, {**own, **_width(0.125)}, relu)]
+    runs += [
         Run(f'weight_{weight:g}', config, {**own, 'custom_hooks.1.weight': weight})
-        for weight in (0.0, 1e-8, 1e-6, 3e-6, 1e-5)
+        for weight in weights
     ]
-    narrow = Run('relu_width_0.125', config, {**own, **_width(0.125)}, relu)
-    runs = Run('relu', config, own, relu), narrow, *weights
-    return ExperimentSet(title, runs, data_root, deployed=True)
+    runs += [
+        Run(
+            f'width_{width:g}_weight_{weight:g}',
+            config,
+            {**own, **_width(width), 'custom_hooks.1.weight': weight},
+        )
+        for width, weight in wide
+    ]
+    return ExperimentSet(title, tuple(runs), data_root, deployed=True)
 
 
 _TITLE = 'SSD at 160 px in 20 epochs'
@@ -100,5 +115,15 @@ SETS = {
         'hoyer_ssd_shapes',
         12,
         'data/shapes',
+        (0.0, 1e-8, 1e-6, 3e-6, 1e-5),
+        ((0.375, 1e-8), (0.375, 1e-6), (0.5, 1e-6)),
+    ),
+    'regularizer_bccd': _regularizer(
+        'Regularizer weight on blood cells, SSD at 160 px in 72 epochs',
+        _SSD,
+        72,
+        'data/bccd',
+        (1e-8, 1e-6, 3e-7, 3e-6),
+        ((0.375, 1e-6),),
     ),
 }
