@@ -2,22 +2,23 @@
  *
  * It goes through the places of its output. For each it first lists the active inputs of its window; then,
  * for a group of output channels at a time, it adds the rows of weights that the list names. Inputs are
- * taken in blocks, so that the rows of a block stay in the first cache.
+ * taken in blocks, so that the rows of a block stay in the first cache. A list is put together from shorter
+ * ones, each made once: of a place, of the places below each other in a window, of a window.
  *
  * Four kinds of weights:
  *   FLOAT32  rows of 32 floats.
  *   INT16    rows of 64, kept as int8, widened when a block is loaded. Sums of int16.
- *   INT6     rows of 64 bytes, magnitudes up to 31: four rows are added as bytes before they are widened.
+ *   INT6     rows of 32 int16: 256 times the weight of channel 32 + i of the group, plus that of channel i,
+ *            with magnitudes up to 31: four rows are added before the two are parted.
  *   INT5     the same with magnitudes up to 15 and eight rows.
- * Bytes come in pairs: the lower one of a pair is of channel i of the group and has OFFSET added, so that
- * it stays positive and never borrows from the upper one, which is of channel 32 + i. For words s of such
- * pairs, the sum of s >> 8 is that of the upper bytes, and the sum of s less 256 times it that of the lower.
+ * In a sum s of so few of these the part of channel i has a magnitude below 128. So that of channel 32 + i is
+ * (s + 128) >> 8.
  *
  * Integer sums may overflow on the way: additions modulo 2^16 give the right end if that fits into
  * int16, which the export makes sure of.
  */
 #define PARTS(bytes) ((bytes) / VECTOR)
-#define LISTED 2048 /* places whose inputs are listed at once, at most */
+#define LISTED 1024 /* places whose inputs are listed at once, at most */
 
 enum { FLOAT32, INT16, INT6, INT5 };
 
@@ -53,149 +54,161 @@ static inline wide lanes_of(const Convolution *l) { return l->kind == FLOAT32 ? 
 
 /* ---- Lists of active inputs ---------------------------------------------------------------------- */
 
-/* The active channels of the input's places, written down once for all windows that contain them: of each
- * unit of 32 or 64 channels the numbers of the active ones. Only as many lines of the input are kept as a
- * window is high, line y in slot y % height. */
-typedef struct {
-    uint8_t *numbers, *counts;
-    wide height, units, width; /* units of a place; channels of a unit */
-    wide image, next;          /* lines of this image are there up to `next`, which is not */
-} Active;
+#define SLACK 64 /* entries behind a list that may be written */
 
 static inline wide unit_words(const Convolution *l) { return l->block_words % 2 ? 1 : 2; }
 static inline wide unit_count(const Convolution *l) { return (l->words + unit_words(l) - 1) / unit_words(l); }
-static inline wide window_height(const Window *w) { return (w->kernel_h - 1) * w->dilation_h + 1; }
-
-/* Makes sure of the lines that windows of output line y see. */
-static void find_active(const Convolution *l, const uint32_t *in, wide n, wide y, Active *a) {
-    const Window *w = &l->window;
-    const wide top = y * w->stride_h - w->pad_h, end = MIN(top + a->height, w->H);
-    if (n != a->image) a->image = n, a->next = 0;
-    for (wide line = MAX(MAX(top, 0), a->next); line < end; line++) {
-        const uint32_t *bits = in + (n * w->H + line) * w->W * l->words;
-        uint8_t *numbers = a->numbers + line % a->height * w->W * a->units * a->width;
-        uint8_t *counts = a->counts + line % a->height * w->W * a->units;
-        for (wide x = 0; x < w->W; x++, bits += l->words)
-            for (wide u = 0; u < a->units; u++, numbers += a->width, counts++) {
-                uint64_t word = bits[u * (a->width / 32)];
-                if (a->width == 64 && 2 * u + 1 < l->words) word |= (uint64_t)bits[2 * u + 1] << 32;
-                *counts = (uint8_t)put_numbers(numbers, word, (int)a->width);
-            }
-    }
-    a->next = MAX(a->next, end);
+/* Lines and columns of the input that are kept while windows see them: powers of 2, as numbers are taken
+ * modulo these. */
+static inline wide power_of_two(wide least) {
+    wide power = 1;
+    while (power < least) power *= 2;
+    return power;
 }
+static inline wide kept_lines(const Window *w) { return power_of_two((w->kernel_h - 1) * w->dilation_h + 1); }
+static inline wide kept_columns(const Window *w) { return power_of_two((w->kernel_w - 1) * w->dilation_w + 1); }
+/* Rows of a block at one horizontal position of the window. */
+static inline wide column_rows(const Convolution *l) { return l->window.kernel_h * l->block_words * 32; }
 
-/* The lists of some places; those of one block lie side by side. */
+/* The lists of a thread. Their entries are places of rows of weights in units of 8 bytes. */
 typedef struct {
-    uint16_t *rows; /* places of rows of weights in units of 8 bytes; filled up to whole chunks with a row of zeros */
-    wide room;      /* for a block */
-    uint16_t *chunks; /* of each block and place */
-    uint16_t *totals; /* chunks of each place in all blocks */
-    wide places;      /* that `chunks` has room for in a block */
+    /* Of each unit of 32 or 64 channels of each place of the lines kept: the active ones. */
+    uint16_t *active;
+    uint8_t *active_counts;
+    wide image, next_line; /* lines of this image are there up to `next_line`, which is not */
+    /* Of each block of each column kept: the active inputs at its places that windows of this line see. */
+    uint16_t *column, *column_counts;
+    wide line, next_column;
+    /* Of each block and place of the output: those of the window; filled up to whole chunks with a row of
+     * zeros. Those of a block lie side by side. */
+    uint16_t *rows, *chunks;
+    wide room, places; /* for a block */
+    /* Divisions take long, so this is worked out once: words of a unit, units and blocks of a place, units of a
+     * block, entries that a column has room for, lines and columns kept less 1. */
+    wide unit_words, units, blocks, block_units, column_room, line_mask, column_mask;
 } Lists;
 
-/* Where the windows of a line of the output find their inputs. */
-typedef struct {
-    wide x, y, n;
-    int count;         /* taps inside the image */
-    wide *unit, *row;  /* of each tap: the first unit of its place, and its first row of weights */
-} Taps;
-
-static void find_taps(const Window *w, const Active *a, wide rows_of_tap, Taps *t) {
-    t->count = 0;
-    for (wide i = 0; i < w->kernel_h; i++) {
-        const wide iy = t->y * w->stride_h - w->pad_h + i * w->dilation_h;
-        if (iy < 0 || iy >= w->H) continue;
-        for (wide j = 0, ix = t->x * w->stride_w - w->pad_w; j < w->kernel_w; j++, ix += w->dilation_w)
-            if (ix >= 0 && ix < w->W) {
-                t->unit[t->count] = (iy % a->height * w->W + ix) * a->units;
-                t->row[t->count++] = (i * w->kernel_w + j) * rows_of_tap;
+/* Makes sure of the lines that windows of output line y see. */
+static void list_lines(const Convolution *l, const uint32_t *in, wide n, wide y, Lists *a) {
+    const Window *w = &l->window;
+    const wide words = a->unit_words, width = 32 * words, top = y * w->stride_h - w->pad_h;
+    const wide end = MIN(top + (w->kernel_h - 1) * w->dilation_h + 1, w->H);
+    if (n != a->image) a->image = n, a->next_line = 0;
+    for (wide line = MAX(MAX(top, 0), a->next_line); line < end; line++) {
+        const uint32_t *bits = in + (n * w->H + line) * w->W * l->words;
+        uint16_t *to = a->active + (line & a->line_mask) * w->W * a->units * width;
+        uint8_t *counts = a->active_counts + (line & a->line_mask) * w->W * a->units;
+        for (wide x = 0; x < w->W; x++, bits += l->words)
+            for (wide u = 0; u < a->units; u++, to += width) {
+                uint64_t word = bits[u * words];
+                if (words == 2 && 2 * u + 1 < l->words) word |= (uint64_t)bits[2 * u + 1] << 32;
+                *counts++ = (uint8_t)put_numbers(to, word, (int)width, row_shift(l));
             }
     }
+    a->next_line = MAX(a->next_line, end);
+}
+
+/* Makes sure of the columns from `start` up to `end` that windows of line y see. */
+static void list_columns(const Convolution *l, wide y, wide start, wide end, Lists *a) {
+    const Window *w = &l->window;
+    const wide width = 32 * a->unit_words, top = y * w->stride_h - w->pad_h;
+    for (wide x = MAX(MAX(start, 0), a->next_column); x < MIN(end, w->W); x++) {
+        for (wide b = 0; b < a->blocks; b++) {
+            const wide list = (x & a->column_mask) * a->blocks + b;
+            uint16_t *first = a->column + list * a->column_room, *to = first;
+            const wide units = MIN(a->block_units, a->units - b * a->block_units);
+            for (wide i = 0, iy = top; i < w->kernel_h; i++, iy += w->dilation_h) {
+                if (iy < 0 || iy >= w->H) continue;
+                const wide unit = ((iy & a->line_mask) * w->W + x) * a->units + b * a->block_units;
+                for (wide u = 0; u < units; u++) {
+                    const wide row = (i * l->block_words * 32 + u * width) << row_shift(l);
+                    put_rows(to, a->active + (unit + u) * width, (uint16_t)row, a->active_counts[unit + u]);
+                    to += a->active_counts[unit + u];
+                }
+            }
+            a->column_counts[list] = (uint16_t)(to - first);
+        }
+    }
+    a->next_column = MAX(a->next_column, end);
 }
 
 /* Lists the inputs of places from `first` on, to `last` at most; returns the place behind the last listed. */
-static wide list_inputs(const Convolution *l, const uint32_t *in, wide first, wide last, Active *active,
-                        Lists *lists) {
+static wide list_windows(const Convolution *l, const uint32_t *in, wide first, wide last, Lists *a) {
     const Window *w = &l->window;
-    const wide blocks = block_count(l), rows = row_count(l), width = active->width;
-    const wide block_units = l->block_words / unit_words(l);
-    const int scale = row_shift(l), by = chunk_shift(l);
-    /* Windows at places from `inner` on, before `outer`, lie inside from left to right. */
-    const wide inner = (w->pad_w + w->stride_w - 1) / w->stride_w;
-    const wide room = w->W + w->pad_w - (w->kernel_w - 1) * w->dilation_w - 1;
-    const wide outer = room < 0 ? 0 : room / w->stride_w + 1;
-    wide unit[w->kernel_h * w->kernel_w], row[w->kernel_h * w->kernel_w], used[blocks];
-    Taps taps = {first % w->OW, first / w->OW % w->OH, first / w->OW / w->OH, 0, unit, row};
+    const wide span = (w->kernel_w - 1) * w->dilation_w + 1, rows = row_count(l), of_column = column_rows(l);
+    const uint16_t zeros = (uint16_t)(rows << row_shift(l));
+    const int by = chunk_shift(l);
+    wide used[a->blocks], x = first % w->OW, y = first / w->OW % w->OH, n = first / w->OW / w->OH;
     memset(used, 0, sizeof used);
-    last = MIN(last, first + lists->places);
-    for (wide place = first; place < last; place++, taps.x++) {
-        for (wide b = 0; b < blocks; b++)
-            if (used[b] + rows + 64 + 8 > lists->room) return place;
-        if (taps.x == w->OW) {
-            taps.x = 0;
-            if (++taps.y == w->OH) taps.y = 0, taps.n++;
+    last = MIN(last, first + a->places);
+    for (wide place = first; place < last; place++, x++) {
+        if (x == w->OW) {
+            x = 0;
+            if (++y == w->OH) y = 0, n++;
         }
-        if (taps.x == 0 || place == first) find_active(l, in, taps.n, taps.y, active);
-        if (taps.x > inner && taps.x < outer && place > first)
-            for (int t = 0; t < taps.count; t++) unit[t] += w->stride_w * active->units;
-        else
-            find_taps(w, active, l->block_words * 32, &taps);
-        wide total = 0;
-        for (wide b = 0; b < blocks; b++) {
-            uint16_t *start = lists->rows + b * lists->room + used[b], *end = start;
-            const wide from = b * block_units, units = MIN(block_units, active->units - from);
-            for (int t = 0; t < taps.count; t++)
-                for (wide u = 0; u < units; u++) {
-                    const wide which = unit[t] + from + u;
-                    const int count = active->counts[which];
-                    const uint16_t base = (uint16_t)((row[t] + u * width) << scale);
-                    put_rows(end, active->numbers + which * width, base, scale, count);
-                    end += count;
-                }
-            for (int i = 0; i < 8; i++) end[i] = (uint16_t)(rows << scale);
+        if (n * w->OH + y != a->line) {
+            a->line = n * w->OH + y, a->next_column = 0;
+            list_lines(l, in, n, y, a);
+        }
+        const wide left = x * w->stride_w - w->pad_w;
+        list_columns(l, y, left, left + span, a);
+        for (wide b = 0; b < a->blocks; b++) {
+            if (used[b] + rows + SLACK > a->room) return place;
+            uint16_t *start = a->rows + b * a->room + used[b], *end = start;
+            for (wide j = 0, ix = left; j < w->kernel_w; j++, ix += w->dilation_w) {
+                if (ix < 0 || ix >= w->W) continue;
+                const wide list = (ix & a->column_mask) * a->blocks + b;
+                const uint16_t row = (uint16_t)(j * of_column << row_shift(l));
+                put_rows(end, a->column + list * a->column_room, row, a->column_counts[list]);
+                end += a->column_counts[list];
+            }
+            for (int i = 0; i < 8; i++) end[i] = zeros;
             const wide chunks = (end - start + chunk_of(l) - 1) >> by;
-            lists->chunks[b * lists->places + place - first] = (uint16_t)chunks;
+            a->chunks[b * a->places + place - first] = (uint16_t)chunks;
             used[b] += chunks << by;
-            total += chunks;
         }
-        lists->totals[place - first] = (uint16_t)total;
     }
     return last;
 }
 
 /* ---- Sums ---------------------------------------------------------------------------------------- */
 
+/* Eight rows a chunk, or four; the entries of four are read at once. */
+#define EACH_ROW(FOURS, ROW, STATEMENT)                                                            \
+    for (int f = 0; f < FOURS; f++) {                                                              \
+        uint64_t four;                                                                             \
+        memcpy(&four, list + 4 * f, 8);                                                            \
+        for (int r = 0; r < 4; r++, four >>= 16) {                                                 \
+            const char *ROW = block + 8 * (four & 0xffff);                                         \
+            STATEMENT;                                                                             \
+        }                                                                                          \
+    }
+
 #define ADD_ROWS(NAME, TYPE)                                                                       \
     static inline void NAME(const char *block, const uint16_t *list, int chunks, char *sums) {     \
         TYPE s[PARTS(128)];                                                                        \
         for (int p = 0; p < PARTS(128); p++) s[p] = *(const TYPE *)(sums + p * VECTOR);            \
         for (; chunks; chunks--, list += 8)                                                        \
-            for (int r = 0; r < 8; r++) {                                                          \
-                const char *row = block + 8 * (uint64_t)list[r];                                 \
-                for (int p = 0; p < PARTS(128); p++) s[p] += *(const TYPE *)(row + p * VECTOR);    \
-            }                                                                                      \
+            EACH_ROW(2, row, for (int p = 0; p < PARTS(128); p++) s[p] += *(const TYPE *)(row + p * VECTOR)) \
         for (int p = 0; p < PARTS(128); p++) *(TYPE *)(sums + p * VECTOR) = s[p];                  \
     }
 ADD_ROWS(add_float, Floats)
 ADD_ROWS(add_int16, Words)
 
-/* Sums: the words of pairs, and behind them the sums of the upper bytes. */
-#define ADD_PAIRS(NAME, CHUNK)                                                                     \
+/* Sums: of the rows as they are, and behind them those of the channels 32 + i. */
+#define ADD_PAIRS(NAME, FOURS)                                                                     \
     static inline void NAME(const char *block, const uint16_t *list, int chunks, char *sums) {     \
         Words all[PARTS(64)], upper[PARTS(64)];                                                    \
         for (int p = 0; p < PARTS(64); p++) {                                                      \
             all[p] = *(const Words *)(sums + p * VECTOR);                                          \
             upper[p] = *(const Words *)(sums + 64 + p * VECTOR);                                   \
         }                                                                                          \
-        for (; chunks; chunks--, list += CHUNK) {                                                  \
-            Bytes s[PARTS(64)];                                                                    \
-            for (int p = 0; p < PARTS(64); p++) s[p] = *(const Bytes *)(block + 8 * (uint64_t)list[0] + p * VECTOR); \
-            for (int r = 1; r < CHUNK; r++)                                                        \
-                for (int p = 0; p < PARTS(64); p++) s[p] += *(const Bytes *)(block + 8 * (uint64_t)list[r] + p * VECTOR); \
+        for (; chunks; chunks--, list += 4 * FOURS) {                                              \
+            Words s[PARTS(64)] = {0};                                                              \
+            EACH_ROW(FOURS, row, for (int p = 0; p < PARTS(64); p++) s[p] += *(const Words *)(row + p * VECTOR)) \
             for (int p = 0; p < PARTS(64); p++) {                                                  \
-                all[p] += (Words)s[p];                                                             \
-                upper[p] += (Words)((Signed)s[p] >> 8);                                            \
+                all[p] += s[p];                                                                    \
+                upper[p] += (Words)((Signed)(s[p] + 128) >> 8);                                    \
             }                                                                                      \
         }                                                                                          \
         for (int p = 0; p < PARTS(64); p++) {                                                      \
@@ -203,18 +216,18 @@ ADD_ROWS(add_int16, Words)
             *(Words *)(sums + 64 + p * VECTOR) = upper[p];                                         \
         }                                                                                          \
     }
-ADD_PAIRS(add_int6, 4)
-ADD_PAIRS(add_int5, 8)
+ADD_PAIRS(add_int6, 1)
+ADD_PAIRS(add_int5, 2)
 
 /* Turns the sums of pairs into 64 sums of int16 in the order of their channels. */
-static inline void part_pairs(char *sums, uint16_t offset) {
+static inline void part_pairs(char *sums) {
     for (int p = 0; p < PARTS(64); p++) {
         Words *all = (Words *)(sums + p * VECTOR), *upper = (Words *)(sums + 64 + p * VECTOR);
-        *all -= (*upper << 8) + offset;
+        *all -= *upper << 8;
     }
 }
 
-/* Loads a block of weights, with a row of zeros (of OFFSETs) behind it. */
+/* Loads a block of weights, with a row of zeros behind it. */
 static const char *load_block(const Convolution *l, const void *weights, wide block, wide places, char *panel) {
     const wide rows = row_count(l);
     if (l->kind == INT16) {
@@ -264,26 +277,51 @@ static inline void finish_numbers(const Convolution *l, const Ends *e, wide grou
         memcpy(to, numbers, width * sizeof *to);
 }
 
+/* Where the parts of a thread's memory begin, in bytes; the first is a block of weights. */
+typedef struct {
+    wide sums, rows, chunks, column, column_counts, active, active_counts, end;
+} Layout;
+
+static Layout lay_out(const Convolution *l) {
+    const Window *w = &l->window;
+    const wide places = MIN(w->N * w->OH * w->OW, LISTED), blocks = block_count(l);
+    const wide columns = kept_columns(w) * blocks, units = kept_lines(w) * w->W * unit_count(l);
+    wide end = (row_count(l) + 1) * 128;
+    Layout at;
+#define PUT(PART, BYTES) at.PART = end, end += ((BYTES) + 63) / 64 * 64
+    PUT(sums, places * 128);
+    PUT(rows, l->capacity * 2);
+    PUT(chunks, blocks * places * 2);
+    PUT(column, columns * (column_rows(l) + SLACK) * 2);
+    PUT(column_counts, columns * 2);
+    PUT(active, (units * 32 * unit_words(l) + SLACK) * 2);
+    PUT(active_counts, units);
+#undef PUT
+    at.end = end;
+    return at;
+}
+
 static void convolve_places(const Convolution *l, const uint32_t *in, const void *weights, const Ends *ends,
                             wide first, wide last, char *scratch) {
     const wide blocks = block_count(l), groups = (l->M + lanes_of(l) - 1) / lanes_of(l), chunk = chunk_of(l);
     const wide bytes = block_bytes(l);
-    const uint16_t offset = (uint16_t)(l->kind == INT6 ? 31 : l->kind == INT5 ? 15 : 0);
-    Lists lists = {.places = MIN(last - first, LISTED), .room = l->capacity / blocks};
-    char *panel = scratch, *sums = panel + (row_count(l) + 1) * 128;
-    lists.chunks = (uint16_t *)(sums + lists.places * 128);
-    lists.totals = lists.chunks + blocks * lists.places;
-    lists.rows = lists.totals + lists.places;
-    Active active = {.height = window_height(&l->window), .units = unit_count(l), .width = 32 * unit_words(l), .image = -1};
-    active.counts = (uint8_t *)(lists.rows + l->capacity);
-    active.numbers = active.counts + active.height * l->window.W * active.units;
+    const Layout at = lay_out(l);
+    char *sums = scratch + at.sums;
+    Lists lists = {
+        .active = (uint16_t *)(scratch + at.active), .active_counts = (uint8_t *)(scratch + at.active_counts),
+        .column = (uint16_t *)(scratch + at.column), .column_counts = (uint16_t *)(scratch + at.column_counts),
+        .rows = (uint16_t *)(scratch + at.rows), .chunks = (uint16_t *)(scratch + at.chunks),
+        .room = l->capacity / blocks, .places = MIN(last - first, LISTED), .image = -1, .line = -1,
+        .unit_words = unit_words(l), .units = unit_count(l), .blocks = blocks,
+        .block_units = l->block_words / unit_words(l), .column_room = column_rows(l) + SLACK,
+        .line_mask = kept_lines(&l->window) - 1, .column_mask = kept_columns(&l->window) - 1};
     while (first < last) {
-        const wide end = list_inputs(l, in, first, last, &active, &lists), count = end - first;
+        const wide end = list_windows(l, in, first, last, &lists), count = end - first;
         for (wide g = 0; g < groups; g++) {
             memset(sums, 0, count * 128);
             for (wide b = 0; b < blocks; b++) {
                 const uint16_t *list = lists.rows + b * lists.room, *chunks = lists.chunks + b * lists.places;
-                const char *block = load_block(l, weights, g * blocks + b, count, panel);
+                const char *block = load_block(l, weights, g * blocks + b, count, scratch);
                 /* Weights come from far away: fetch the next block while this one is at work. */
                 const char *next = (const char *)weights + (g * blocks + b + 1) * bytes;
                 const wide ahead = g * blocks + b + 1 < groups * blocks ? (bytes / 64 + count - 1) / count : 0;
@@ -299,7 +337,7 @@ static void convolve_places(const Convolution *l, const uint32_t *in, const void
                 else { SWEEP(add_int5); }
             }
             for (wide i = 0; i < count; i++) {
-                if (offset) part_pairs(sums + i * 128, (uint16_t)(offset * chunk * lists.totals[i]));
+                if (l->kind >= INT6) part_pairs(sums + i * 128);
                 if (ends->numbers)
                     finish_numbers(l, ends, g, first + i, sums + i * 128);
                 else
@@ -311,13 +349,7 @@ static void convolve_places(const Convolution *l, const uint32_t *in, const void
 }
 
 /* Bytes that each thread of `convolve` needs, a multiple of 64. */
-wide scratch_bytes(const Convolution *l) {
-    const wide places = MIN(l->window.N * l->window.OH * l->window.OW, LISTED);
-    const wide units = window_height(&l->window) * l->window.W * unit_count(l);
-    const wide bytes = (row_count(l) + 1) * 128 + places * 128 + ((block_count(l) + 1) * places + l->capacity) * 2 +
-                       units * (1 + 32 * unit_words(l));
-    return (bytes + 127) / 64 * 64;
-}
+wide scratch_bytes(const Convolution *l) { return lay_out(l).end; }
 
 /* scratch: `threads` times `scratch_bytes`, aligned to 64 bytes, as `weights` are. */
 void convolve(const Convolution *l, const uint32_t *in, const void *weights, const Ends *ends, char *scratch) {

@@ -21,50 +21,53 @@ typedef int64_t wide;
 typedef uint8_t Bytes __attribute__((vector_size(VECTOR), aligned(16), may_alias));
 typedef uint16_t Words __attribute__((vector_size(VECTOR), aligned(16), may_alias)); /* overflow is defined */
 typedef int16_t Signed __attribute__((vector_size(VECTOR), aligned(16), may_alias));
+typedef uint16_t Entries __attribute__((vector_size(VECTOR), aligned(2), may_alias)); /* of lists */
 typedef float Floats __attribute__((vector_size(VECTOR), aligned(16), may_alias));
 
 #if defined(__AVX512BW__) && defined(__AVX512VBMI2__)
 
-static uint8_t lane_numbers[64];
+static uint16_t lane_numbers[32];
 
 /* Must run once, before anything else. */
 void prepare(void) {
-    for (int i = 0; i < 64; i++) lane_numbers[i] = (uint8_t)i;
+    for (int i = 0; i < 32; i++) lane_numbers[i] = (uint16_t)i;
 }
 
-/* Writes the numbers of the bits that are set, in order, and perhaps bytes behind them, in all as many as
- * the bits of the unit; returns how many there are. */
-static inline int put_numbers(uint8_t *to, uint64_t bits, int width) {
-    const __m512i found = _mm512_maskz_compress_epi8(bits, _mm512_loadu_si512(lane_numbers));
-    if (width == 64)
-        _mm512_storeu_si512(to, found);
-    else
-        _mm256_storeu_si256((__m256i *)to, _mm512_castsi512_si256(found));
-    return __builtin_popcountll(bits);
+/* Writes 2^shift times the number of each bit that is set, in order, and perhaps entries behind them, in all as
+ * many as the bits of the unit and 16; returns how many there are. */
+static inline int put_numbers(uint16_t *to, uint64_t bits, int width, int shift) {
+    int n = 0;
+    for (int base = 0; base < width; base += 32, bits >>= 32) {
+        const __m512i lanes = _mm512_add_epi16(_mm512_loadu_si512(lane_numbers), _mm512_set1_epi16((int16_t)base));
+        const __m512i found = _mm512_maskz_compress_epi16((uint32_t)bits, lanes);
+        _mm512_storeu_si512(to + n, _mm512_sll_epi16(found, _mm_cvtsi32_si128(shift)));
+        n += __builtin_popcount((uint32_t)bits);
+    }
+    return n;
 }
 
 #else
 
+typedef uint16_t Eight __attribute__((vector_size(16), aligned(2), may_alias));
+
 /* The places of the bits of each byte, in order, and their number. */
-static uint8_t bit_places[256][8], bit_counts[256];
+static uint16_t bit_places[256][8];
+static uint8_t bit_counts[256];
 
 void prepare(void) {
     for (int byte = 0; byte < 256; byte++) {
         int n = 0;
         for (int bit = 0; bit < 8; bit++)
-            if (byte >> bit & 1) bit_places[byte][n++] = (uint8_t)bit;
+            if (byte >> bit & 1) bit_places[byte][n++] = (uint16_t)bit;
         bit_counts[byte] = (uint8_t)n;
     }
 }
 
-static inline int put_numbers(uint8_t *to, uint64_t bits, int width) {
+static inline int put_numbers(uint16_t *to, uint64_t bits, int width, int shift) {
     int n = 0;
     for (int base = 0; base < width; base += 8, bits >>= 8) {
-        /* Eight numbers at once; those of later bytes lie behind, never beyond the unit. */
-        uint64_t eight;
-        memcpy(&eight, bit_places[bits & 255], 8);
-        eight += 0x0101010101010101u * (uint64_t)base;
-        memcpy(to + n, &eight, 8);
+        /* Eight entries at once; those of later bytes lie behind. */
+        *(Eight *)(to + n) = (*(const Eight *)bit_places[bits & 255] + (uint16_t)base) << (uint16_t)shift;
         n += bit_counts[bits & 255];
     }
     return n;
@@ -72,28 +75,9 @@ static inline int put_numbers(uint8_t *to, uint64_t bits, int width) {
 
 #endif
 
-/* Writes base + 2^scale times each of the numbers, and perhaps entries behind them, 64 in all at most. */
-static inline void put_rows(uint16_t *to, const uint8_t *numbers, uint16_t base, int scale, int count) {
-#if defined(__AVX512BW__)
-    const __m512i from = _mm512_set1_epi16((int16_t)base);
-    for (int i = 0; i < (count > 32 ? 64 : 32); i += 32) {
-        const __m512i some = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(numbers + i)));
-        _mm512_storeu_si512(to + i, _mm512_add_epi16(_mm512_slli_epi16(some, scale), from));
-    }
-#elif defined(__AVX2__)
-    const __m256i from = _mm256_set1_epi16((int16_t)base);
-    const __m128i shift = _mm_cvtsi32_si128(scale);
-    for (int i = 0; i < count; i += 16) {
-        const __m256i some = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(numbers + i)));
-        _mm256_storeu_si256((__m256i *)(to + i), _mm256_add_epi16(_mm256_sll_epi16(some, shift), from));
-    }
-#else
-    for (int i = 0; i < count; i += 16) {
-        uint16_t some[16];
-        for (int k = 0; k < 16; k++) some[k] = (uint16_t)(base + (numbers[i + k] << scale));
-        memcpy(to + i, some, sizeof some);
-    }
-#endif
+/* Writes base plus each of some entries, and perhaps others behind them. */
+static inline void put_rows(uint16_t *to, const uint16_t *from, uint16_t base, wide count) {
+    for (wide i = 0; i < count; i += VECTOR / 2) *(Entries *)(to + i) = *(const Entries *)(from + i) + base;
 }
 
 /* Bit i: sums[i] > below[i], of 64 int16 each. */

@@ -48,27 +48,26 @@ def choose_kind(weight: np.ndarray) -> int:
 def arrange(weight: np.ndarray, kind: int) -> Rows:
     """Arrange weights (M, C, h, w) as rows: (groups of outputs, blocks of inputs, rows, lanes).
 
-    The rows of a block go by kernel position, then by input channel. All kinds but ``INT16`` have one row
+    The rows of a block go by kernel position, column by column, then by input channel. All kinds but ``INT16`` have one row
     of zeros behind them, with which lists are filled up.
     """
-    outputs, channels, *kernel = weight.shape
-    taps = kernel[0] * kernel[1]
+    outputs, channels, height, width = weight.shape
+    taps = height * width
     words = -(-channels // 32)
     block = native.block_words(kind, taps, words)
     blocks, lanes = -(-words // block), 32 if kind == native.FLOAT32 else 64
     groups = -(-outputs // lanes)
-    full = np.zeros((groups * lanes, blocks * block * 32, taps), weight.dtype)
-    full[:outputs, :channels] = weight.reshape(outputs, channels, taps)
-    rows = full.reshape(groups, lanes, blocks, block * 32, taps).transpose(0, 2, 4, 3, 1)
-    rows = rows.reshape(groups, blocks, taps * block * 32, lanes)
+    full = np.zeros((groups * lanes, blocks * block * 32, height, width), weight.dtype)
+    full[:outputs, :channels] = weight
+    rows = full.reshape(groups, lanes, blocks, block * 32, height, width)
+    rows = rows.transpose(0, 2, 5, 4, 3, 1).reshape(groups, blocks, taps * block * 32, lanes)
     if kind == native.INT16:
         return Rows(kind, block, native.aligned(rows), lanes)
     rows = np.concatenate([rows, np.zeros((groups, blocks, 1, lanes), rows.dtype)], axis=2)
     if kind == native.FLOAT32:
         return Rows(kind, block, native.aligned(rows.astype(np.float32)), lanes)
-    pairs = rows.reshape(*rows.shape[:3], 2, 32).swapaxes(-1, -2).copy()  # channels i and 32 + i
-    pairs[..., 0] += np.int8(_LARGEST[kind])
-    return Rows(kind, block, native.aligned(pairs.reshape(rows.shape)), lanes)
+    lower, upper = rows[..., :32].astype(np.int16), rows[..., 32:].astype(np.int16)
+    return Rows(kind, block, native.aligned(256 * upper + lower), lanes)
 
 
 def arrange_stem(weight: np.ndarray) -> np.ndarray:
