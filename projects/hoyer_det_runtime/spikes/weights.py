@@ -48,8 +48,8 @@ def choose_kind(weight: np.ndarray) -> int:
 def arrange(weight: np.ndarray, kind: int) -> Rows:
     """Arrange weights (M, C, h, w) as rows: (groups of outputs, blocks of inputs, rows, lanes).
 
-    The rows of a block go by kernel position, column by column, then by input channel. All kinds but ``INT16`` have one row
-    of zeros behind them, with which lists are filled up.
+    The rows of a block go by kernel position, column by column, then by input channel. All kinds but
+    ``INT16`` have one row of zeros behind them, with which lists are filled up.
     """
     outputs, channels, height, width = weight.shape
     taps = height * width
