@@ -74,6 +74,33 @@ def test_any_config_with_neurons_has_twins(name, before):
     assert cfg.pretty_text == text
 
 
+def test_lif_twin_has_the_weights_and_means_over_time():
+    cfg, _ = ssd('lif')
+    model = build(cfg)
+    assert not neurons(model)
+    kinds = [type(module).__name__ for module in model.modules()]
+    assert kinds.count('LIFSpike') == len(neurons(build(ssd(None)[0])))
+    names = {key.replace('.module.', '.') for key, _ in model.named_parameters()}
+    assert names == {key for key, _ in build(ssd('relu')[0]).named_parameters()}
+    assert not [hook for hook in hooks(cfg) if 'Hoyer' in hook or 'Spike' in hook]
+
+    small = load_config(CONFIGS / 'hoyer_ssd_shapes.py', twin='lif')
+    init_default_scope('mmdet')
+    detector = MODELS.build(small.model).eval()
+    steps = []
+    detector.neck.module.register_forward_hook(lambda *call: steps.append(call[2]))
+    with torch.no_grad():
+        features = detector.extract_feat(torch.rand(2, 3, 128, 128))
+    for mean, spikes in zip(features, steps[0], strict=True):
+        assert set(spikes.unique().tolist()) <= {0.0, 1.0}
+        assert torch.equal(mean, (spikes[0:2] + spikes[2:4] + spikes[4:6] + spikes[6:8]) / 4)
+
+
+def test_neurons_in_the_head_have_no_lif_twin():
+    with pytest.raises(ValueError, match='neurons outside its backbone and neck'):
+        load_config(CONFIGS / 'hoyer_yolov3_voc.py', twin='lif')
+
+
 def test_hooks_that_need_neurons_are_left_out_of_relu_only():
     file = CONFIGS / 'pretrain' / 'fine_tuning' / 'from_ann_ssd_shapes.py'
     kept = [hook for hook in hooks(load_config(file, twin='relu')) if 'Hoyer' in hook]

@@ -3,6 +3,8 @@
 from mmengine.registry import MODELS
 
 from .kernels import FastHoyerSpike, SpikeConv2d
+from .spiking import LIFSpike
 
 MODELS.register_module('HoyerSpike', module=FastHoyerSpike)
 MODELS.register_module(module=SpikeConv2d)
+MODELS.register_module(module=LIFSpike)

@@ -11,8 +11,9 @@ from mmengine.config import Config
 
 from .weights.reading import read_checkpoint
 
-TWINS = ('relu', 'onebit', 'level')
+TWINS = ('relu', 'onebit', 'level', 'lif')
 _KINDS = '|'.join(TWINS)
+LIF_STEPS = 4
 # Hooks that look for neurons, or for the twin itself.
 _NEURON_HOOKS = (
     'HoyerRegularizerHook',
@@ -37,6 +38,9 @@ def make_twin(cfg: Config, kind: str) -> Config:
     ``'level'``: the same fixed firing level with the regularizer kept. Against the spiking network it
     shows what the Hoyer extremum does, against ``'onebit'`` what the regularizer does.
 
+    ``'lif'``: leaky integrate-and-fire neurons over four time steps (``LIFSpike``), all of which see the
+    image; the head reads the means over the steps. No hook looks for neurons.
+
     The config names its kind under ``twin``, and its file is that of the original with the kind behind
     its name (``hoyer_ssd_voc_relu.py``; so is a ``work_dir`` that the config sets). Dumped, it is
     complete: to train from it again takes no flag.
@@ -46,7 +50,8 @@ def make_twin(cfg: Config, kind: str) -> Config:
         kind: One of :data:`TWINS`.
 
     Raises:
-        ValueError: If there is no such kind, or the config is a twin already or has no neuron.
+        ValueError: If there is no such kind, or the config is a twin already or has no neuron; for
+            ``'lif'`` also if neurons are elsewhere than in backbone and neck.
 
     Example:
         >>> from mmengine.config import Config
@@ -66,6 +71,8 @@ def make_twin(cfg: Config, kind: str) -> Config:
             'spikes at a fixed level already' if 'HoyerSpike' in str(cfg.model) else 'has no neuron'
         )
         raise ValueError(f'{name}: its model {what}, so it has no {kind} twin')
+    if kind == 'lif':
+        content.model = _over_time(content.model, name)
     content.custom_hooks = _hooks(content.get('custom_hooks') or [], kind)
     content.twin = kind
     if content.get('work_dir'):
@@ -139,7 +146,21 @@ def _replace(node: Any, kind: str) -> Any:
 
 
 def _activation(neuron: dict[str, Any], kind: str) -> dict[str, Any]:
-    return dict(type='ReLU') if kind == 'relu' else {**neuron, 'extremum': 'fixed'}
+    others = {'relu': dict(type='ReLU'), 'lif': dict(type='LIFSpike', steps=LIF_STEPS)}
+    return others.get(kind) or {**neuron, 'extremum': 'fixed'}
+
+
+def _over_time(model: dict[str, Any], name: str) -> dict[str, Any]:
+    """Let backbone and neck of a model with ``LIFSpike`` run over all time steps."""
+    rest = {key: value for key, value in model.items() if key not in ('backbone', 'neck')}
+    if 'LIFSpike' in str(rest) or 'backbone' not in model:
+        raise ValueError(
+            f'{name}: has neurons outside its backbone and neck, so it has no lif twin'
+        )
+    last = 'neck' if model.get('neck') else 'backbone'
+    model['backbone'] = dict(type='RepeatInTime', module=model['backbone'], steps=LIF_STEPS)
+    model[last] = dict(type='MeanOverTime', module=model[last], steps=LIF_STEPS)
+    return model
 
 
 def _is_ours(name: str) -> bool:
@@ -153,7 +174,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    if kind == 'relu':
+    if kind in ('relu', 'lif'):
         return [hook for hook in hooks if _name(hook) not in _NEURON_HOOKS]
     if kind == 'level':
         return hooks

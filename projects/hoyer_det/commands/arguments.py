@@ -46,8 +46,8 @@ def add_twin_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--twin',
         choices=TWINS,
-        help='the same experiment with ReLU (relu), with spikes at a fixed level (level), or at a fixed '
-        'level without the regularizer (onebit)',
+        help='the same experiment with ReLU (relu), with spikes at a fixed level (level), at a fixed level '
+        'without the regularizer (onebit), or with leaky neurons over four time steps (lif)',
     )
 
 

@@ -145,6 +145,8 @@ def write_onnx(args: argparse.Namespace) -> None:
         raise ValueError(
             f'export needs onnx, onnxscript and onnxruntime ({error}); pip install "hoyer_det[deploy]"'
         ) from error
+    if args.twin == 'lif':
+        raise ValueError('--twin lif: a network of several time steps cannot be exported')
     to_int8 = args.twin == 'relu' and not args.float
     cfg, model = load_detector(args, complete=to_int8)  # only calibration needs the data
     quantize = None

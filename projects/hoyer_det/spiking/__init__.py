@@ -1,6 +1,7 @@
 """The neuron and its mathematics in pure PyTorch; knows nothing of detection."""
 
 from .hoyer import hoyer_extremum, hoyer_square
+from .lif import LIFSpike
 from .neuron import HoyerSpike
 from .recording import (
     check_potentials,
@@ -12,6 +13,7 @@ from .recording import (
 
 __all__ = [
     'HoyerSpike',
+    'LIFSpike',
     'check_potentials',
     'hoyer_extremum',
     'hoyer_square',
