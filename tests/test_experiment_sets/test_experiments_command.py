@@ -2,9 +2,12 @@
 
 import json
 import sys
+from collections import defaultdict
 
 import pytest
+from hoyer_det import config_path
 from hoyer_det.commands import experiments as command
+from hoyer_det.config import load_config
 from hoyer_det.experiments.deployed import deploy_all
 from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
@@ -58,16 +61,17 @@ def test_tiny_set_is_exported_evaluated_and_timed(tmp_path, voc_folder):
 
 
 def test_table_gives_mean_spread_and_share(tmp_path):
-    runs = (Run('first', _SSD), Run('second', _SSD))
-    for run, figures in zip(runs, ((0.2, 0.4), (0.1, 0.2)), strict=True):
+    runs = (Run('first', _SSD), Run('second', _SSD), Run('third', _SSD, reference='second'))
+    for run, figures in zip(runs, ((0.2, 0.4), (0.1, 0.2), (0.3, 0.3)), strict=True):
         for seed, figure in enumerate(figures):
             folder = work_dir(tmp_path, run, seed)
             folder.mkdir()
             result = dict(command='hoyer-det train', seconds=3600, curve=[(1, 0.0), (2, figure)])
             (folder / 'result.json').write_text(json.dumps(result))
     table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
-    assert '| first | 0.300 ± 0.141 | 2 | 1.00 | 1.00 |' in table
-    assert '| second | 0.150 ± 0.071 | 2 | 0.50 | 1.00 |' in table
+    assert '| first | 0.300 ± 0.141 | 2 |  | 1.00 |' in table
+    assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 1.00 |' in table
+    assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second | 1.00 |' in table
 
 
 def test_report_of_exported_files(tmp_path):
@@ -101,8 +105,15 @@ def test_curve_of_a_resumed_run_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize('name', SETS)
-def test_runs_of_a_set_have_the_same_epochs(name):
-    assert len({run.options['train_cfg.max_epochs'] for run in SETS[name].runs}) == 1
+def test_runs_of_a_config_have_the_same_epochs(name):
+    epochs = defaultdict(set)
+    for run in SETS[name].runs:
+        twin = run.flags[1] if '--twin' in run.flags else None
+        cfg = load_config(config_path(run.config), dict(run.options), twin, complete=False)
+        epochs[run.config].add(cfg.train_cfg.max_epochs)
+        logged = {'pascal_voc/mAP': 'VOCMetric', 'coco/bbox_mAP': 'CocoMetric'}
+        assert logged[SETS[name].metric] in str(cfg.val_evaluator)
+    assert all(len(found) == 1 for found in epochs.values())
 
 
 def test_wrong_number_of_seeds_is_one_line(monkeypatch):

@@ -50,12 +50,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]]) -> str:
-    first = _finals(results[experiments.runs[0].name])
+    references = {run.name: run.reference or experiments.runs[0].name for run in experiments.runs}
     rows = [
         f'{experiments.title}, {experiments.metric}, {os.cpu_count()} cores ({platform.machine()}), '
         f'{datetime.date.today()}',
         '',
-        f'| run | {experiments.metric} | seeds | of {experiments.runs[0].name} | hours |',
+        f'| run | {experiments.metric} | seeds | in relation | hours |',
         '|---|---|---|---|---|',
     ]
     for name, found in results.items():
@@ -65,7 +65,9 @@ def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]])
             continue
         spread = f' ± {statistics.stdev(finals):.3f}' if len(finals) > 1 else ''
         mean = statistics.mean(finals)
-        part = f'{mean / statistics.mean(first):.2f}' if first and statistics.mean(first) else ''
+        reference = _finals(results[references[name]])
+        whole = statistics.mean(reference) if reference and name != references[name] else 0
+        part = f'{mean / whole:.2f} of {references[name]}' if whole else ''
         hours = sum(result['seconds'] for result in found) / len(found) / 3600
         rows.append(f'| {name} | {mean:.3f}{spread} | {len(finals)} | {part} | {hours:.2f} |')
     return '\n'.join(rows) + '\n'

@@ -12,12 +12,14 @@ class Run:
         config: Config file, or the name of a shipped one.
         options: Settings that differ from the config, as ``--cfg-options`` takes them.
         flags: Further flags of ``hoyer-det train``, such as ``--twin relu``.
+        reference: Name of the run to whose figure it is set in relation; by default the set's first.
     """
 
     name: str
     config: str
     options: dict[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class ExperimentSet:
 
     Attributes:
         title: What the table is called.
-        runs: The runs in their order. The first is the one to whose figure all are set in relation.
+        runs: The runs in their order.
         data_root: Folder of the data set, where the user names none.
         metric: Key of the figure among the scalars of a validation.
         deployed: Whether the networks are exported, evaluated again and timed, too.
@@ -105,8 +107,47 @@ def _regularizer(
     return ExperimentSet(title, tuple(runs), data_root, deployed=True)
 
 
+def _comparison(title: str, config: str, epochs: int, data_root: str) -> ExperimentSet:
+    """The spiking network and each of its twins, the ReLU twin first."""
+    kinds = ('relu', None, 'level', 'onebit', 'lif')
+    options = _epochs(epochs)
+    runs = [Run(k or 'spiking', config, options, ('--twin', k) if k else ()) for k in kinds]
+    return ExperimentSet(title, tuple(runs), data_root)
+
+
+def _full(title: str, configs: tuple[str, ...], data_root: str, metric: str) -> ExperimentSet:
+    """Configs of a full data set by their own schedules, each behind its ReLU twin."""
+    runs = [
+        Run(f'{config}{suffix}', config, flags=flags, reference=f'{config}_relu')
+        for config in configs
+        for suffix, flags in (('_relu', ('--twin', 'relu')), ('', ()))
+    ]
+    return ExperimentSet(title, tuple(runs), data_root, metric)
+
+
 _TITLE = 'SSD at 160 px in 20 epochs'
 SETS = {
+    'comparison_shapes': _comparison(
+        'Neurons on the synthetic shapes: SSD at 128 px in 12 epochs',
+        'hoyer_ssd_shapes',
+        12,
+        'data/shapes',
+    ),
+    'comparison_bccd': _comparison(
+        'Neurons on blood cells: SSD at 160 px in 72 epochs', _SSD, 72, 'data/bccd'
+    ),
+    'voc': _full(
+        'Pascal VOC 07+12',
+        ('hoyer_ssd_voc', 'hoyer_yolov3_voc', 'hoyer_retinanet_r18_voc'),
+        'data/VOCdevkit',
+        'pascal_voc/mAP',
+    ),
+    'coco': _full(
+        'COCO',
+        ('hoyer_ssd_coco', 'hoyer_yolov3_coco', 'hoyer_retinanet_r50_coco'),
+        'data/coco',
+        'coco/bbox_mAP',
+    ),
     'probe': _three_ways('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
