@@ -140,6 +140,14 @@ def _full(title: str, configs: tuple[str, ...], data_root: str, metric: str) -> 
     return ExperimentSet(title, tuple(runs), data_root, metric)
 
 
+def _probe(title: str, epochs: int) -> ExperimentSet:
+    """The same, and the spiking network without shortcuts: what a long training ranks last."""
+    ways = _three_ways(title, epochs)
+    parts = 'backbone.shortcut', 'backbone.out_stream', 'neck.shortcut'
+    plain = Run('plain', _SSD, {**_epochs(epochs), **{f'model.{part}': False for part in parts}})
+    return ExperimentSet(title, (*ways.runs, plain), ways.data_root)
+
+
 _TITLE = 'SSD at 160 px in 20 epochs'
 SETS = {
     'comparison_shapes': _comparison(
@@ -163,7 +171,7 @@ SETS = {
         'data/coco',
         'coco/bbox_mAP',
     ),
-    'probe': _three_ways('Probe: SSD at 160 px in 4 epochs', 4),
+    'probe': _probe('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
     'regularizer_shapes': _regularizer(
