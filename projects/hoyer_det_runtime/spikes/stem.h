@@ -118,6 +118,8 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
             if (y == 0 || line == start) next = top;
             for (next = MAX(next, top); next < top + w->kernel_h; next++)
                 fill_line(s, image, n, next, places, lines + slot(w, next) * places * DEPTH);
+            const uint8_t *kept[w->kernel_h]; /* worked out once a line: divisions take long */
+            for (wide i = 0; i < w->kernel_h; i++) kept[i] = lines + slot(w, top + i) * places * DEPTH;
             for (wide x = 0; x < w->OW; x += 4) {
                 const wide place = line * w->OW + x, count = MIN(4, w->OW - x);
                 uint32_t *to = ends->spikes + place * words;
@@ -127,7 +129,7 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
                     memset(sums, 0, sizeof sums);
                     const int8_t *row = weights + g * w->kernel_h * w->kernel_w * GROUP * DEPTH;
                     for (wide i = 0; i < w->kernel_h; i++) {
-                        const uint8_t *from = lines + (slot(w, top + i) * places + x * w->stride_w) * DEPTH;
+                        const uint8_t *from = kept[i] + x * w->stride_w * DEPTH;
                         for (wide k = 0; k < w->kernel_w; k++, row += GROUP * DEPTH)
                             for (int p = 0; p < 4; p++) {
                                 int32_t pixel;
