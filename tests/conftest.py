@@ -1,9 +1,7 @@
 """Miniature data sets in the layouts that the suite reads."""
 
 import itertools
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -78,28 +76,23 @@ def voc_folder(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command line of ``tools/`` from the root of the repository, as the README does."""
-
-    def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
-            cwd=REPOSITORY,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-            capture_output=True,
-            text=True,
-        )
-
-    return run
-
-
 @pytest.fixture(scope='session')
 def warm() -> Iterator[Warm]:
     """Command lines in processes forked from one warm interpreter."""
     interpreter = Warm()
     yield interpreter
     interpreter.close()
+
+
+@pytest.fixture
+def run_tool(warm: Warm) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command from the root of the repository, as the README does."""
+
+    def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        (ended,) = warm.run([tool, *arguments], REPOSITORY, timeout=300)
+        return subprocess.CompletedProcess([tool], ended.code, ended.out, ended.err)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

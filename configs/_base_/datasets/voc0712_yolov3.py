@@ -3,7 +3,7 @@ _base_ = './voc0712_ssd300.py'
 input_size = 416
 changes = dict(
     Expand=dict(ratio_range=(1, 2)),
-    MinIoURandomCrop=dict(min_ious=(0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
+    QuickMinIoURandomCrop=dict(min_ious=(0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
     Resize=dict(type='RandomResize', scale=[(320, 320), (416, 416)], keep_ratio=True),
 )
 train_pipeline = [dict(step, **changes.get(step['type'], {})) for step in _base_.train_pipeline]

@@ -2,6 +2,7 @@
 
 from .coco_format import CocoFormatDataset, read_categories
 from .completion import complete_config, set_num_classes
+from .quick_crop import QuickMinIoURandomCrop
 from .shapes import SHAPE_CLASSES, generate_shapes
 from .shapes_dataset import ShapesDataset
 from .voc_format import VOCFormatDataset, read_classes, read_splits
@@ -9,6 +10,7 @@ from .voc_format import VOCFormatDataset, read_classes, read_splits
 __all__ = [
     'SHAPE_CLASSES',
     'CocoFormatDataset',
+    'QuickMinIoURandomCrop',
     'ShapesDataset',
     'VOCFormatDataset',
     'complete_config',
