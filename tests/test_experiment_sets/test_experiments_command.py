@@ -102,6 +102,9 @@ def test_curve_of_a_resumed_run_is_whole(tmp_path):
         file.parent.mkdir(parents=True)
         file.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
     assert read_curve(tmp_path, 'mAP') == [(1, 0.1), (2, 0.3), (3, 0.4)]
+    file.write_text(json.dumps({'step': 1, 'mAP': 0.2}))
+    with pytest.raises(ValueError, match='before any training step; remove the folder'):
+        read_curve(tmp_path, 'mAP')
 
 
 @pytest.mark.parametrize('name', SETS)

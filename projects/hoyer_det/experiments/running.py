@@ -77,7 +77,11 @@ def _write_result(folder: Path, metric: str, line: list[str], seconds: float) ->
 
 
 def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
-    """Return the pairs (epoch, figure) that the validations of a run logged, resumed ones too."""
+    """Return the pairs (epoch, figure) that the validations of a run logged, resumed ones too.
+
+    Raises:
+        ValueError: If a validation stands before any training step.
+    """
     lines = [
         json.loads(line)
         for file in sorted(folder.glob('*/vis_data/scalars.json'))
@@ -87,6 +91,10 @@ def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
     found: dict[int, float] = {}
     for line in lines:
         if metric in line:  # logged after the last iteration of its epoch
-            epoch = max(epoch for step, epoch in trained.items() if step <= line['step'])
-            found[epoch] = float(line[metric])
+            before = [epoch for step, epoch in trained.items() if step <= line['step']]
+            if not before:
+                raise ValueError(
+                    f'{folder}: a validation was logged before any training step; remove the folder'
+                )
+            found[max(before)] = float(line[metric])
     return sorted(found.items())
