@@ -1,9 +1,13 @@
 """benchmarks/run.py runs and writes what it says."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,10 +32,10 @@ def test_quick_run_of_the_neuron_writes_table_json_and_plot(tmp_path):
     assert (tmp_path / 'cpu.png').stat().st_size > 1000
 
 
-def test_a_missing_gpu_is_said_in_a_line():
-    import torch
-
-    if torch.cuda.is_available():
-        return
-    result = run('--device', 'cuda')
-    assert result.returncode == 2 and 'PyTorch sees no CUDA device' in result.stderr
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_missing_gpu_is_said_in_a_line(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    monkeypatch.setattr(sys, 'argv', ['run.py', '--device', 'cuda'])
+    with pytest.raises(SystemExit, match='2'):
+        runpy.run_path(str(ROOT / 'benchmarks' / 'run.py'), run_name='__main__')
+    assert 'PyTorch sees no CUDA device' in capsys.readouterr().err

@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import onnx
 import pytest
 from detector_file import CLASSES, CONFIG, save_detector, write_images
 from hoyer_det.config import load_config
 from hoyer_det.datasets import generate_shapes
 from hoyer_det.deploy.export import export
+from hoyer_det_runtime.description import KEY
 from warm import Warm
 
 
@@ -41,7 +43,9 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
     values = [{k: v for k, v in found.items() if 'mAP' in k} for found in metrics]
     assert len(values[0]) > 5 and values[0] == pytest.approx(values[1], abs=1e-3)
     other = 'other.onnx'
-    model.dataset_meta = dict(classes=CLASSES[::-1])
-    export(model, load_config(CONFIG), tmp_path / other)
+    exported = onnx.load(tmp_path / 'narrow.onnx')
+    (entry,) = (entry for entry in exported.metadata_props if entry.key == KEY)
+    entry.value = json.dumps({**json.loads(entry.value), 'classes': CLASSES[::-1]})
+    onnx.save(exported, tmp_path / other)
     (ended,) = warm.run(['test', CONFIG, other, '--cfg-options', *options], tmp_path)
     assert ended.code == 1 and f'{other}: knows the classes' in ended.err

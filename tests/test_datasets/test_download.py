@@ -3,8 +3,6 @@
 import hashlib
 import io
 import re
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -416,16 +414,10 @@ def test_network_failure_names_url_and_mirror(voc, server, tmp_path, mirror):
     assert tree(tmp_path) == []
 
 
-def test_command_line_prints_one_line(tmp_path):
-    result = subprocess.run(
-        [sys.executable, 'tools/download_data.py', 'cocoa', '--root', str(tmp_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
+def test_command_line_prints_one_line(tmp_path, warm):
+    (ended,) = warm.run(['download-data', 'cocoa', '--root', tmp_path], tmp_path)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == (
         "error: unknown data set 'cocoa': choose from voc2007, voc2012, coco, shapes"
     )
-    assert 'Traceback' not in result.stderr
+    assert 'Traceback' not in ended.err

@@ -19,6 +19,7 @@ from mmengine.hooks import Hook, LoggerHook, SyncBuffersHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
+from processes import run_processes
 from tiny_ssd import Watch, batch, build_ssd, images, train
 from torch import nn
 from torch.nn.functional import batch_norm
@@ -205,7 +206,7 @@ def _columns(seed: int) -> tuple[list, list]:
 
 
 def test_two_processes_step_along_the_mean_gradient(tmp_path):
-    torch.multiprocessing.spawn(_process, args=(str(tmp_path),), nprocs=2)
+    run_processes(_process, (str(tmp_path),), 2)
     (term0, steps0, buffers0), (term1, steps1, buffers1) = (
         torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)
     )

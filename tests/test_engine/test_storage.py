@@ -2,8 +2,6 @@
 
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from hoyer_det.engine.storage import replacing
 from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
+from processes import run_processes
 
 BACKEND = dict(backend='atomic_local')
 
@@ -35,27 +34,24 @@ def test_error_while_writing_leaves_the_old_file(tmp_path):
     assert files(tmp_path) == ['a.pth'] and path.read_bytes() == b'old'
 
 
-def _limit() -> None:
+def _process(rank: int, path: str) -> None:
+    """Write more than a file may have, and keep what was said."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    backend = get_file_backend(backend_args=BACKEND)
+    try:
+        backend.put(b'x' * 5000, path)
+    except OSError as error:
+        Path(path).with_name('said').write_text(str(error))
 
 
 def test_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
     # A limit on the size of files fails in the same call as a full disk.
     path = tmp_path / 'epoch_2.pth'
     path.write_bytes(b'old')
-    program = (
-        'import hoyer_det; from mmengine.fileio import get_file_backend\n'
-        "backend = get_file_backend(backend_args=dict(backend='atomic_local'))\n"
-        f"try: backend.put(b'x' * 5000, {str(path)!r})\n"
-        "except OSError as error: print('said:', error)"
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, preexec_fn=_limit
-    )
-    said = [line for line in done.stdout.splitlines() if line.startswith('said:')]
-    assert said and said[0].endswith(f"File too large: '{path}'"), done.stderr
-    assert files(tmp_path) == ['epoch_2.pth'] and path.read_bytes() == b'old'
+    run_processes(_process, (str(path),), 1)
+    assert (tmp_path / 'said').read_text().endswith(f"File too large: '{path}'")
+    assert files(tmp_path) == ['epoch_2.pth', 'said'] and path.read_bytes() == b'old'
 
 
 def test_folder_that_is_a_file_is_named(tmp_path):

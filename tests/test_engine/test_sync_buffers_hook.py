@@ -10,6 +10,7 @@ import torch
 from hoyer_det.engine import SyncAllBuffersHook
 from hoyer_det.spiking import HoyerSpike
 from mmengine.hooks import EMAHook
+from processes import run_processes
 from torch import nn
 
 STEPS = 3
@@ -61,7 +62,7 @@ def _process(rank: int, folder: str, by_epoch: bool, update_buffers: bool) -> No
 @pytest.mark.parametrize('by_epoch', [True, False], ids=['by epoch', 'by iteration'])
 def test_two_processes_validate_the_mean_of_their_averages(tmp_path, by_epoch, update_buffers):
     arguments = str(tmp_path), by_epoch, update_buffers
-    torch.multiprocessing.spawn(_process, args=arguments, nprocs=2)
+    run_processes(_process, arguments, 2)
     (validated, saved), (other, _) = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
     alone = [run(rank, by_epoch, update_buffers)[0] for rank in (0, 1)]
     assert not torch.equal(alone[0]['0.running_mean'], alone[1]['0.running_mean'])

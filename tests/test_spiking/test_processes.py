@@ -9,6 +9,7 @@ import pytest
 import torch
 from hoyer_det.engine import HoyerRegularizerHook
 from hoyer_det.spiking import HoyerSpike, record_hoyer_squares, spiking_layers
+from processes import run_processes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -62,7 +63,7 @@ def _process(rank: int, world: int, folder: str, extremum: str, saturated: str) 
 )
 def test_processes_equal_one_with_the_whole_batch(tmp_path, world, extremum, saturated):
     arguments = (world, str(tmp_path), extremum, saturated)
-    torch.multiprocessing.spawn(_process, args=arguments, nprocs=world)
+    run_processes(_process, arguments, world)
     net = make(extremum, saturated)
     loss, squares = step(net, *data())
     for rank in range(world):
