@@ -88,12 +88,12 @@ def test_tools(
     own.write_text(FIVE_STEPS.format(base=str(CONFIGS / f'hoyer_ssd_{kind}.py'), root=str(root)))
     work = tmp_path / 'work'
 
+    # train.py needs nothing of mmcv's operators before the config imports hoyer_det; the others do,
+    # unless a compiled mmcv is installed.
     if not all_tools:
         (trained,) = warm.run(['run', 'train', own, '--work-dir', work], tmp_path)
         assert trained.code == 0, trained.err
         assert 'coco/bbox_mAP' in trained.out
-    # train.py needs nothing of mmcv's operators before the config imports hoyer_det; the others do,
-    # unless a compiled mmcv is installed.
     else:
         assert 'coco/bbox_mAP' in run(TOOLS / 'train.py', own, '--work-dir', work)
     trained = work / 'own.py'
