@@ -154,3 +154,22 @@ def test_map_of_a_checkpoint_from_the_log_beside_it(tmp_path):
     assert validated_map(cfg, path, by_iteration).startswith('0.500 (voc/mAP on val after epoch 12')
     for other in (dict(meta, epoch=7), dict(meta, experiment_name='my_net_1_2'), {}):
         assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), other) == 'not known'
+
+
+def test_lif_network_adds_in_every_time_step():
+    found = []
+    for twin in (None, 'lif'):
+        cfg = load_config(REPOSITORY / 'configs' / 'hoyer_ssd_shapes.py', twin=twin, complete=False)
+        init_default_scope('mmdet')
+        torch.manual_seed(0)
+        found.append(measure(MODELS.build(cfg.model).eval(), RandomImages(), 2))
+    spiking, lif = found
+    assert lif.spiking and lif.leaky and not lif.neurons and not spiking.leaky
+    once = {layer.name: layer for layer in spiking.layers}
+    for layer in lif.layers:
+        before = once[layer.name.replace('.module.', '.')]
+        steps = 1 if layer.name.startswith('bbox_head') else 4
+        assert layer.dense == steps * before.dense and layer.weights == before.weights
+        adds = layer.name.startswith(('backbone', 'neck')) and before.input_kind == 'binary'
+        assert (layer.input_kind == 'binary') == adds, layer.name
+        assert layer.written_spikes == (0 if steps == 1 else 4 * before.written_spikes)

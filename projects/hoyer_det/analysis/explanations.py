@@ -26,7 +26,7 @@ def explanations(measured: Measurement) -> dict[str, str]:
                 f'runs {layer.calls / layer.images:g} times an image, as on the levels of a pyramid or on '
                 'proposals: operations and maps are the sum, its weights are read once'
             )
-        if not measured.neurons:
+        if not measured.spiking:
             continue
         if layer.input_kind == 'count':
             reasons.append('multiplies: it reads sums of spikes, whole numbers above 1')

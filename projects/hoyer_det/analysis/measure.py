@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..spiking import LIFSpike
 from ..weights.reading import read_checkpoint
 from .neurons import NeuronRecorder, NeuronStatistics
 from .operations import LayerOperations, OperationCounter
@@ -45,6 +46,7 @@ class Measurement:
         images: Number of images.
         pictures: Images with spike maps, by number of the image.
         parameters: Trainable numbers of the network.
+        leaky: Whether it has ``LIFSpike`` neurons, of which there are no statistics.
     """
 
     layers: list[LayerOperations]
@@ -54,6 +56,12 @@ class Measurement:
     images: int
     pictures: dict[int, Picture]
     parameters: int
+    leaky: bool = False
+
+    @property
+    def spiking(self) -> bool:
+        """Whether its activations are spikes."""
+        return bool(self.neurons) or self.leaky
 
 
 def load_detector(cfg: Config, checkpoint: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -144,6 +152,7 @@ def measure(model: nn.Module, dataset: Any, images: int, maps: int = 3) -> Measu
         images,
         pictures,
         sum(p.numel() for p in model.parameters()),
+        any(isinstance(module, LIFSpike) for module in model.modules()),
     )
 
 

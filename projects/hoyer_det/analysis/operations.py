@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..kernels import plain_kernels
-from ..spiking import HoyerSpike
+from ..spiking import HoyerSpike, LIFSpike
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 # Sums of a few spikes, as a residual of spikes makes them, are whole numbers up to here.
@@ -177,7 +177,7 @@ class OperationCounter(TorchDispatchMode):
             self._ran.add(name)
             if self._last is None:
                 return
-            if isinstance(module, HoyerSpike):
+            if isinstance(module, HoyerSpike | LIFSpike):
                 self._last.written_spikes += inputs[0].numel()
                 if self._last.kind != 'addition':  # a sum of maps is kept for the next one
                     self._unwritten = 0

@@ -70,7 +70,7 @@ class Analysis:
     @property
     def without_spikes(self) -> dict[str, Measurement]:
         """The networks measured that have no neurons, such as ReLU twins."""
-        return {name: m for name, m in self.models.items() if not m.neurons}
+        return {name: m for name, m in self.models.items() if not m.spiking}
 
 
 def layer_rows(measured: Measurement, table: EnergyTable) -> list[dict[str, Any]]:
@@ -80,8 +80,8 @@ def layer_rows(measured: Measurement, table: EnergyTable) -> list[dict[str, Any]
         measured: What was counted on a network.
         table: Energy of the single operations.
     """
-    own = [('', network) for network in networks('', bool(measured.neurons))[:2]]
-    if not measured.neurons:
+    own = [('', network) for network in networks('', measured.spiking)[:2]]
+    if not measured.spiking:
         own += [('zeros_skipped_', network) for network in networks('', False)[2:]]
     ways = [*own, ('relu_', RELU_FP32), ('relu_', RELU_INT8)]
     rows = []
@@ -189,7 +189,7 @@ def energy_rows(analysis: Analysis) -> list[dict[str, Any]]:
     first = analysis.measured
     ways: list[tuple[Network, Measurement]] = []
     for name, measured in analysis.models.items():
-        ways += [(network, measured) for network in networks(name, bool(measured.neurons))]
+        ways += [(network, measured) for network in networks(name, measured.spiking)]
         if measured is first:
             ways += [(network, first) for network in (RELU_FP32, RELU_INT8, *DENSE_ONE_BIT)]
     rows = []
