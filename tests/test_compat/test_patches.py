@@ -197,6 +197,10 @@ def test_a_config_is_formatted_once(monkeypatch):
         return f'# {style_config["based_on_style"]} {others}\n{text}', True
 
     monkeypatch.setattr(config, 'FormatCode', format_code)
+    with monkeypatch.context() as newer:
+        newer.setattr(mmengine, '__version__', '0.10.8')
+        patches.format_each_config_once()
+    assert config.FormatCode is format_code
     patches.format_each_config_once()
     once = config.FormatCode
     patches.format_each_config_once()

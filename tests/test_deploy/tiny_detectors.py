@@ -143,10 +143,8 @@ def tiny_config(name: str, keep_ratio: bool = False) -> Config:
     )
 
 
-def tiny_detector(cfg: Config, seed: int = 0) -> nn.Module:
-    """The detector of a config, with norms of both signs and neurons that fire."""
-    torch.manual_seed(seed)
-    model = MODELS.build(cfg.model)
+def _draw_weights(model: nn.Module) -> None:
+    """Draw random weights, with norms of both signs that take over the next batch's statistics."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
@@ -154,6 +152,13 @@ def tiny_detector(cfg: Config, seed: int = 0) -> nn.Module:
             nn.init.normal_(module.weight)
             nn.init.uniform_(module.bias, -0.3, 0.6)
             module.momentum = 1.0
+
+
+def tiny_detector(cfg: Config, seed: int = 0) -> nn.Module:
+    """The detector of a config, with norms of both signs and neurons that fire."""
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg.model)
+    _draw_weights(model)
     with torch.no_grad(), plain_kernels(model):
         model.train()
         model.bbox_head(model.extract_feat(torch.randn(2, 3, SIDE, SIDE)))
@@ -164,13 +169,7 @@ def tiny_detector(cfg: Config, seed: int = 0) -> nn.Module:
 def shaken(model: nn.Module, side: int = 64) -> nn.Module:
     """Return a model of random weights whose norms know their statistics, in evaluation mode."""
     torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
-        elif isinstance(module, _BatchNorm):
-            nn.init.normal_(module.weight)
-            nn.init.uniform_(module.bias, -0.3, 0.6)
-            module.momentum = 1.0
+    _draw_weights(model)
     with torch.no_grad():
         model.train()
         model(torch.randn(2, 3, side, side))

@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 
 import pytest
+import torch
 from hoyer_det import config_path
 from hoyer_det.commands import experiments as command
 from hoyer_det.config import load_config
@@ -13,6 +14,9 @@ from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
 from hoyer_det.experiments.running import read_curve, run_all, work_dir
 from hoyer_det.experiments.sets import SETS, ExperimentSet, Run
+from hoyer_det.spiking import HoyerSpike
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 
 _TINY = {
     'train_cfg.max_epochs': 2,
@@ -108,15 +112,22 @@ def test_curve_of_a_resumed_run_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize('name', SETS)
-def test_runs_of_a_config_have_the_same_epochs(name):
-    epochs = defaultdict(set)
+def test_runs_of_a_config_have_the_same_epochs_and_differ(name):
+    epochs, runs = defaultdict(set), set()
     for run in SETS[name].runs:
         twin = run.flags[1] if '--twin' in run.flags else None
         cfg = load_config(config_path(run.config), dict(run.options), twin, complete=False)
         epochs[run.config].add(cfg.train_cfg.max_epochs)
         logged = {'pascal_voc/mAP': 'VOCMetric', 'coco/bbox_mAP': 'CocoMetric'}
         assert logged[SETS[name].metric] in str(cfg.val_evaluator)
+        init_default_scope('mmdet')
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+        neurons = [(m.extremum, m.saturated) for m in model.modules() if isinstance(m, HoyerSpike)]
+        way = run.flags if '--from-twin' in run.flags else ()
+        runs.add(f'{way} {model} {neurons} {cfg.custom_hooks}')
     assert all(len(found) == 1 for found in epochs.values())
+    assert len(runs) == len(SETS[name].runs)
 
 
 def test_wrong_number_of_seeds_is_one_line(monkeypatch):

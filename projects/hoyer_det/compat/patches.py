@@ -103,13 +103,14 @@ def silence_pkg_resources() -> None:
 def format_each_config_once() -> None:
     """Keep what ``Config.pretty_text`` made of a text.
 
-    A training asks six times for the same, and formatting it takes most of a second each time. Ends with an
-    mmengine that keeps it itself (after 0.10.7).
+    A training asks six times for the same, and formatting it takes most of a second each time. Ends with the
+    first release after mmengine 0.10.7, which must keep it itself.
     """
     from mmengine.config import config
 
     format_code = config.FormatCode
-    if hasattr(format_code, 'kept'):
+    newer = digit_version(mmengine.__version__) > digit_version('0.10.7')
+    if newer or hasattr(format_code, 'kept'):
         return
 
     @functools.lru_cache(maxsize=4)

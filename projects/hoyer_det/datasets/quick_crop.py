@@ -15,8 +15,8 @@ class QuickMinIoURandomCrop(MinIoURandomCrop):
     """``MinIoURandomCrop`` that leaves out minimum IoUs which no crop of the image can have.
 
     MMDetection draws one of the minimum IoUs, tries 50 crops that must have it with *every* box, and draws
-    again if all fail, as they do for most photographs with several objects. To leave out what cannot
-    succeed changes no probability, and saves most of the time.
+    again if all fail, as they often do where there are several objects. To leave out what cannot succeed
+    changes no probability, and saves these attempts.
 
     A crop has no IoU of ``m`` with every box where the smallest box is smaller than ``m`` times the
     smallest crop, or where two boxes have an IoU below ``2 m - 1`` with each other: 1 - IoU is a metric

@@ -123,7 +123,7 @@ def _comparison(title: str, config: str, epochs: int, data_root: str) -> Experim
     others = {
         'no_regularizer': {'custom_hooks.1.weight': 0},
         'saturated_excluded': _neuron(saturated='exclude'),
-        'extremum_by_channel': _neuron(extremum='channel'),
+        'extremum_of_layer': _neuron(extremum='layer'),  # the default is that of each channel
     }
     changed = [Run(name, config, {**own, **options}) for name, options in others.items()]
     runs = twins[0], Run('spiking', config, own), *twins[1:], *changed
