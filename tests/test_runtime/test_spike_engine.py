@@ -10,7 +10,7 @@ from hoyer_det_runtime.engines import open_engine
 from hoyer_det_runtime.spikes import SpikeEngine, native
 from hoyer_det_runtime.spikes.native import INSTRUCTIONS
 from onnx import TensorProto, helper
-from onnx_layers import Builder
+from onnx_layers import Builder, random_network
 
 pytestmark = pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
 
@@ -33,34 +33,6 @@ def assert_equal(model, batch=2, threads=1, instructions='native', rates=None):
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
     return engine, expected
-
-
-def random_network(seed):
-    """A stem and two layers of sizes, strides and weights drawn at random."""
-    draw = np.random.default_rng(seed)
-    net = Builder(side=int(draw.integers(7, 14)), seed=seed)
-    channels = int(draw.integers(1, 150))
-    x = net.stem(channels, int(draw.choice([3, 5])))
-    for m in map(int, draw.integers(1, 150, 2)):
-        kernel = int(draw.choice([1, 3, 3, 5]))
-        largest = int(draw.choice([7, 15, 31, 60]))
-        weight = draw.integers(-largest, largest + 1, (m, channels, kernel, kernel)).astype(np.int8)
-        while np.abs(weight.astype(int)).sum((1, 2, 3)).max() > 32767:
-            weight = (weight // 2).astype(np.int8)
-        dilation = int(draw.choice([1, 1, 2])) if kernel > 1 else 1
-        pads = [int(p) for p in draw.integers(0, 1 + kernel // 2 * dilation, 4)]
-        pads = [max(p, (kernel - 1) * dilation // 2) for p in pads]
-        spread = max(1, int(largest * (channels * kernel**2 / 4) ** 0.5))
-        attributes = dict(
-            pads=pads, dilations=[dilation] * 2, strides=[int(draw.choice([1, 1, 2]))] * 2
-        )
-        pool = flip = None
-        if draw.random() < 0.5:
-            pool = dict(kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(draw.integers(2)))
-            flip = draw.integers(0, 2, m)
-        x = net.spikes(x, weight, draw.integers(-spread, spread, m), pool, flip, **attributes)
-        channels = m
-    return net.model()
 
 
 @pytest.mark.parametrize('instructions', INSTRUCTIONS)

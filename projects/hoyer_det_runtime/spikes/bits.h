@@ -3,7 +3,7 @@
 /* The maximum of spikes is their disjunction. flip: spikes to turn around afterwards, for each word. */
 void pool_bits(const Window *w, wide words, const uint32_t *in, const uint32_t *flip, uint32_t *out, wide threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (wide line = 0; line < w->N * w->OH; line++)
+    for (wide line = w->first_line; line < w->end_line; line++)
         for (wide x = 0; x < w->OW; x++) {
             uint32_t *to = out + (line * w->OW + x) * words;
             memset(to, 0, words * sizeof *to);

@@ -26,6 +26,7 @@ enum { FLOAT32, INT16, INT6, INT5 };
 typedef struct {
     wide N, H, W, OH, OW;
     wide kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    wide first_line, end_line; /* lines of the output to make, counted through all images */
 } Window;
 
 /* Must be as `_Convolution` in native.py. */
@@ -37,6 +38,7 @@ typedef struct {
     wide kind, threads;
 } Convolution;
 
+static inline wide place_count(const Window *w) { return (w->end_line - w->first_line) * w->OW; }
 static inline wide block_count(const Convolution *l) { return (l->words + l->block_words - 1) / l->block_words; }
 static inline wide row_count(const Convolution *l) {
     return l->window.kernel_h * l->window.kernel_w * l->block_words * 32;
@@ -284,9 +286,9 @@ typedef struct {
 
 static Layout lay_out(const Convolution *l) {
     const Window *w = &l->window;
-    const wide places = MIN(w->N * w->OH * w->OW, LISTED), blocks = block_count(l);
+    const wide places = MIN(place_count(w), LISTED), blocks = block_count(l);
     const wide columns = kept_columns(w) * blocks, units = kept_lines(w) * w->W * unit_count(l);
-    wide end = (row_count(l) + 1) * 128;
+    wide end = (row_count(l) + 1) * row_bytes(l);
     Layout at;
 #define PUT(PART, BYTES) at.PART = end, end += ((BYTES) + 63) / 64 * 64
     PUT(sums, places * 128);
@@ -353,8 +355,10 @@ wide scratch_bytes(const Convolution *l) { return lay_out(l).end; }
 
 /* scratch: `threads` times `scratch_bytes`, aligned to 64 bytes, as `weights` are. */
 void convolve(const Convolution *l, const uint32_t *in, const void *weights, const Ends *ends, char *scratch) {
-    const wide places = l->window.N * l->window.OH * l->window.OW, bytes = scratch_bytes(l);
+    const Window *w = &l->window;
+    const wide first = w->first_line * w->OW, places = place_count(w), bytes = scratch_bytes(l);
 #pragma omp parallel for num_threads(l->threads) schedule(static, 1) if (l->threads > 1)
     for (wide t = 0; t < l->threads; t++)
-        convolve_places(l, in, weights, ends, places * t / l->threads, places * (t + 1) / l->threads, scratch + t * bytes);
+        convolve_places(l, in, weights, ends, first + places * t / l->threads, first + places * (t + 1) / l->threads,
+                        scratch + t * bytes);
 }

@@ -135,8 +135,9 @@ class SpikeEngine:
     def timed(self, images: np.ndarray) -> list[tuple[str, float]]:
         """Run uint8 images (N, 3, H, W) and return the seconds of each step by its name.
 
-        A layer's name is that of its output. What ONNX Runtime does, and moving values to it, goes by
-        the output of its first node; taking values over from the caller or from it by ``'inputs'``.
+        A layer's name is that of its output; it comes several times if the layer runs in strips. What
+        ONNX Runtime does, and moving values to it, goes by the output of its first node; taking values
+        over from the caller or from it by ``'inputs'``.
         """
         values, times = {self._graph.inputs[0]: images}, []
         for name, step in self._prepare(len(images)).steps:
@@ -202,8 +203,7 @@ class SpikeEngine:
             for name in numbers:
                 plan.numbers[name][...] = values[name].transpose(0, 2, 3, 1)
 
-        named = zip((layer.output for layer in stage.layers), calls, strict=True)
-        return [('inputs', take_over), *((name, _without_values(call)) for name, call in named)]
+        return [('inputs', take_over), *((name, _without_values(call)) for name, call in calls)]
 
     def _island_step(self, plan: Plan, island: Island) -> Callable[[dict[str, np.ndarray]], None]:
         last = island.channels_last

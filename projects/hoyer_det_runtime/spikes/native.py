@@ -20,10 +20,10 @@ INSTRUCTIONS = {
 _Address = ctypes.c_void_p
 _WINDOW = (
     *('N', 'H', 'W', 'OH', 'OW', 'kernel_h', 'kernel_w', 'stride_h', 'stride_w'),
-    *('pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
+    *('pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'first_line', 'end_line'),
 )
 # Entries of the lists of active inputs of a thread, 2 bytes each.
-_CAPACITY = 1 << 18
+_CAPACITY = 3 << 16
 FLOAT32, INT16, INT6, INT5 = range(4)
 
 

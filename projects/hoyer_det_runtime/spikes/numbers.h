@@ -3,7 +3,7 @@
 /* Maxima, times `scale` of each channel. */
 void pool_numbers(const Window *w, wide channels, const float *in, const float *scale, float *out, wide threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (wide line = 0; line < w->N * w->OH; line++)
+    for (wide line = w->first_line; line < w->end_line; line++)
         for (wide x = 0; x < w->OW; x++) {
             float *to = out + (line * w->OW + x) * channels;
             const wide n = line / w->OH, y = line % w->OH;

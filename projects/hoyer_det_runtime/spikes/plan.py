@@ -1,6 +1,7 @@
 """A program for one number of images: memory, and the calls of the C code in order."""
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from . import native
+from .chains import find_chains
 from .layers import (
     AddNumbers,
     Fire,
-    Geometry,
     JoinBits,
     JoinNumbers,
     Layer,
@@ -24,6 +25,7 @@ from .layers import (
     SpikingConv,
     StemConv,
 )
+from .strips import Part
 from .weights import Rows, arrange, arrange_stem, as_words, choose_kind, filled
 
 _NEVER = np.iinfo(np.int16).max  # no sum is above it
@@ -83,13 +85,18 @@ class Plan:
         self._library, self._batch, self._threads = library, batch, threads
         self._shapes, self._constants = shapes, constants
         self._last_readers = last_readers
+        self._parts: dict[str, list[Part]] = {}  # of outputs that are made in strips
+        self._lines: dict[str, int] = {}  # of values that are never there whole
         self._free: list[np.ndarray] = []  # bytes
         self._kept: list[Any] = []  # what the C code reads by address
         self._scratch = native.empty(64, np.uint8)
         self._scratch_address = native.address(self._scratch)
 
-    def steps(self, layers: list[Layer]) -> list[Step]:
-        """Return the calls for layers in order."""
+    def steps(self, layers: list[Layer]) -> list[tuple[str, Step]]:
+        """Return the calls for layers in order, each with the output of its layer.
+
+        Layers that run in strips have a call for each strip.
+        """
         make = {
             StemConv: self._stem,
             SpikingConv: self._spiking,
@@ -104,13 +111,21 @@ class Plan:
             RepeatNumbers: self._repeat,
             Fire: self._fire,
         }
-        steps = []
-        for layer in layers:
-            steps.append(make[type(layer)](layer))
-            for name in self._last_readers.get(id(layer), ()):
-                for values in (self.bits, self.numbers):
-                    if name in values:
-                        self._free.append(values[name].reshape(-1).view(np.uint8))
+        steps: list[tuple[str, Step]] = []
+        # Several images keep their spikes whole.
+        read_last = self._last_readers if self._batch == 1 else {}
+        for chain in find_chains(layers, self._shapes, read_last):
+            self._parts.update(chain.parts)
+            self._lines.update(chain.lines)
+            calls = [make[type(layer)](layer) for layer in chain.layers]
+            names = [layer.output for layer in chain.layers]
+            for strip in zip(*calls, strict=True):
+                steps += zip(names, strip, strict=True)
+            for layer in chain.layers:
+                for name in self._last_readers.get(id(layer), ()):
+                    for values in (self.bits, self.numbers):
+                        if name in values:
+                            self._free.append(values[name].reshape(-1).view(np.uint8))
         return steps
 
     def memory(self) -> int:
@@ -131,7 +146,7 @@ class Plan:
 
     def _new_bits(self, name: str) -> np.ndarray:
         channels, height, width = self._shapes[name][1:]
-        shape = self._batch, height, width, -(-channels // 32)
+        shape = self._batch, self._lines.get(name, height), width, -(-channels // 32)
         self.bits[name] = self._new(shape, np.uint32)
         return self.bits[name]
 
@@ -145,7 +160,7 @@ class Plan:
         self._free = [array for array in self._free if array is not best]
         return best[:size].view(dtype).reshape(shape)
 
-    def _stem(self, layer: StemConv) -> Step:
+    def _stem(self, layer: StemConv) -> list[Step]:
         words = -(-len(layer.weight) // 32)
         level = np.clip(layer.level + _shift(layer), -(2**31), 2**31 - 1).astype(np.int32)
         ends = dict(
@@ -155,7 +170,7 @@ class Plan:
         )
         return self._run_stem(layer, ends)
 
-    def _real_stem(self, layer: RealStem) -> Step:
+    def _real_stem(self, layer: RealStem) -> list[Step]:
         lanes = -(-len(layer.weight) // 16) * 16
         ends = dict(
             step=filled(layer.step.astype(np.float32), lanes, 0),
@@ -165,24 +180,28 @@ class Plan:
         )
         return self._run_stem(layer, ends)
 
-    def _run_stem(self, layer: StemConv | RealStem, ends: dict[str, np.ndarray]) -> Step:
+    def _run_stem(self, layer: StemConv | RealStem, ends: dict[str, np.ndarray]) -> list[Step]:
         if self.image is None:
             self.image = native.empty((self._batch, *self._shapes[layer.inputs[0]][1:]), np.uint8)
-        window, outputs = self._window(layer, layer.geometry), len(layer.weight)
-        stem = native.Stem(window, layer.weight.shape[1], outputs, layer.zero, self._threads)
-        self._need(self._threads * self._library.stem_bytes(ctypes.byref(stem)))
+        weights = self._constants.stem(layer)
         self._kept += ends.values()
-        addresses = {name: native.address(array) for name, array in ends.items()}
-        return self._call(
-            'run_stem',
-            ctypes.byref(stem),
-            self.image,
-            self._constants.stem(layer),
-            ctypes.byref(native.StemEnds(**addresses)),
-            self._scratch_address,
-        )
 
-    def _spiking(self, layer: SpikingConv) -> Step:
+        def run(part: Part) -> Step:
+            sizes = layer.weight.shape[1], len(layer.weight), layer.zero, self._threads
+            stem = native.Stem(self._window(layer, part), *sizes)
+            self._need(self._threads * self._library.stem_bytes(ctypes.byref(stem)))
+            return self._call(
+                'run_stem',
+                ctypes.byref(stem),
+                self.image,
+                weights,
+                ctypes.byref(native.StemEnds(**_addresses(ends, part))),
+                self._scratch_address,
+            )
+
+        return self._in_parts(layer, ends.get('spikes'), run)
+
+    def _spiking(self, layer: SpikingConv) -> list[Step]:
         outputs = len(layer.weight)
         rows = self._constants.rows(layer)
         if rows.kind == native.FLOAT32:
@@ -201,7 +220,7 @@ class Plan:
         )
         return self._convolve(layer, rows, ends)
 
-    def _real(self, layer: RealConv) -> Step:
+    def _real(self, layer: RealConv) -> list[Step]:
         rows = self._constants.rows(layer)
         step, bias = layer.step, layer.bias
         if rows.kind == native.FLOAT32 and layer.weight.dtype == np.int8:
@@ -221,41 +240,69 @@ class Plan:
         weight = layer.weight.astype(np.float32) * layer.step.reshape(-1, 1, 1, 1)
         return arrange(weight, native.FLOAT32).array
 
-    def _convolve(self, layer: SpikingConv | RealConv, rows: Rows, ends: dict) -> Step:
-        window = self._window(layer, layer.geometry)
+    def _convolve(
+        self, layer: SpikingConv | RealConv, rows: Rows, ends: dict[str, np.ndarray | None]
+    ) -> list[Step]:
         spikes = self.bits[layer.inputs[0]]
-        words, taps = spikes.shape[-1], window.kernel_h * window.kernel_w
+        words, taps = spikes.shape[-1], math.prod(layer.geometry.kernel)
         blocks = -(-words // rows.block_words)
         room = native.capacity(blocks, taps * rows.block_words * 32)
-        threads = max(1, min(self._threads, self._batch * window.OH * window.OW))
-        call = native.Convolution(
-            window, words, len(layer.weight), rows.block_words, room, rows.kind, threads
-        )
-        self._need(threads * self._library.scratch_bytes(ctypes.byref(call)))
         self._kept += ends.values()
-        addresses = {name: native.address(array) for name, array in ends.items()}
-        return self._call(
-            'convolve',
-            ctypes.byref(call),
-            spikes,
-            rows.array,
-            ctypes.byref(native.Ends(**addresses)),
-            self._scratch_address,
-        )
 
-    def _pool(self, layer: PoolBits) -> Step:
-        window = self._window(layer, layer.geometry)
+        def run(part: Part) -> Step:
+            window = self._window(layer, part)
+            threads = max(1, min(self._threads, (part.end - part.first) * window.OW))
+            call = native.Convolution(
+                window, words, len(layer.weight), rows.block_words, room, rows.kind, threads
+            )
+            self._need(threads * self._library.scratch_bytes(ctypes.byref(call)))
+            return self._call(
+                'convolve',
+                ctypes.byref(call),
+                _begin(spikes, part.source),
+                rows.array,
+                ctypes.byref(native.Ends(**_addresses(ends, part))),
+                self._scratch_address,
+            )
+
+        return self._in_parts(layer, ends.get('spikes'), run)
+
+    def _pool(self, layer: PoolBits) -> list[Step]:
         source = self.bits[layer.inputs[0]]
         words = source.shape[-1]
         flip = as_words(layer.flip, words)
         out = self._new_bits(layer.output)
-        return self._call(
-            'pool_bits',
-            ctypes.byref(window),
-            *(_wide(words), source, flip, out, _wide(self._threads)),
-        )
 
-    def _join(self, layer: JoinBits) -> Step:
+        def run(part: Part) -> Step:
+            return self._call(
+                'pool_bits',
+                ctypes.byref(self._window(layer, part)),
+                _wide(words),
+                _begin(source, part.source),
+                flip,
+                _begin(out, part.target),
+                _wide(self._threads),
+            )
+
+        return self._in_parts(layer, out, run)
+
+    def _in_parts(
+        self, layer: Layer, out: np.ndarray | None, run: Callable[[Part], Step]
+    ) -> list[Step]:
+        """Return the calls that make the spikes ``out`` in strips, or one that makes all of an output."""
+        if layer.output not in self._parts:
+            return [run(self._whole(layer))]
+        address, line = out.ctypes.data, out[0, 0].nbytes
+        steps = []
+        for part in self._parts[layer.output]:
+            kept = address, address + part.kept_from * line, part.kept * line
+            steps.append(partial(_all, [partial(ctypes.memmove, *kept), run(part)]))
+        return steps
+
+    def _whole(self, layer: Layer) -> Part:
+        return Part(0, self._batch * self._shapes[layer.output][2])
+
+    def _join(self, layer: JoinBits) -> list[Step]:
         out = self._new_bits(layer.output)
         places, words = _wide(out[..., 0].size), _wide(out.shape[-1])
         calls: list[Step] = [partial(out.fill, 0)]
@@ -265,35 +312,36 @@ class Plan:
             arguments = self.bits[name], _wide(channels), out, words, _wide(offset)
             calls.append(self._call('append_channels', places, *arguments))
             offset += channels
-        return partial(_all, calls)
+        return [partial(_all, calls)]
 
-    def _repeat(self, layer: RepeatBits | RepeatNumbers) -> Step:
+    def _repeat(self, layer: RepeatBits | RepeatNumbers) -> list[Step]:
         # Words of spikes and numbers have 4 bytes each.
         name, of_bits = layer.inputs[0], isinstance(layer, RepeatBits)
         source = self.bits[name] if of_bits else self.wanted_numbers(name)
         out = self._new_bits(layer.output) if of_bits else self.wanted_numbers(layer.output)
         sizes = [_wide(n) for n in (*source.shape, *layer.scale)]
-        return self._call('repeat_places', *sizes, source, out)
+        return [self._call('repeat_places', *sizes, source, out)]
 
-    def _fire(self, layer: Fire) -> Step:
+    def _fire(self, layer: Fire) -> list[Step]:
         source = self.wanted_numbers(layer.inputs[0])
         channels = source.shape[-1]
         words = -(-channels // 32)
-        return self._call(
+        call = self._call(
             'fire',
             *(_wide(source[..., 0].size), _wide(channels), source),
             *(native.aligned(layer.level), as_words(layer.flip, words)),
             *(self._new_bits(layer.output), _wide(self._threads)),
         )
+        return [call]
 
-    def _pool_numbers(self, layer: PoolNumbers) -> Step:
-        window = self._window(layer, layer.geometry)
+    def _pool_numbers(self, layer: PoolNumbers) -> list[Step]:
+        window = self._window(layer, self._whole(layer))
         source, out = self.wanted_numbers(layer.inputs[0]), self.wanted_numbers(layer.output)
         channels, scale = _wide(source.shape[-1]), native.aligned(layer.scale)
         arguments = channels, source, scale, out, _wide(self._threads)
-        return self._call('pool_numbers', ctypes.byref(window), *arguments)
+        return [self._call('pool_numbers', ctypes.byref(window), *arguments)]
 
-    def _join_numbers(self, layer: JoinNumbers) -> Step:
+    def _join_numbers(self, layer: JoinNumbers) -> list[Step]:
         out = self.wanted_numbers(layer.output)
         places, all_channels = _wide(out[..., 0].size), _wide(out.shape[-1])
         calls, offset = [], 0
@@ -303,19 +351,20 @@ class Plan:
             arguments = source, _wide(channels), out, all_channels, _wide(offset)
             calls.append(self._call('join_numbers', places, *arguments))
             offset += channels
-        return partial(_all, calls)
+        return [partial(_all, calls)]
 
-    def _add_numbers(self, layer: AddNumbers) -> Step:
+    def _add_numbers(self, layer: AddNumbers) -> list[Step]:
         one, other = (self.wanted_numbers(name) for name in layer.inputs)
         out = self.wanted_numbers(layer.output)
-        return self._call('add_numbers', _wide(out.size), one, other, out)
+        return [self._call('add_numbers', _wide(out.size), one, other, out)]
 
-    def _window(self, layer: Layer, geometry: Geometry) -> native.Window:
+    def _window(self, layer: Layer, part: Part) -> native.Window:
         sides = self._shapes[layer.inputs[0]][2:], self._shapes[layer.output][2:]
+        geometry = layer.geometry
         return native.Window(
             self._batch,
             *(*sides[0], *sides[1], *geometry.kernel, *geometry.stride),
-            *(*geometry.padding, *geometry.dilation),
+            *(*geometry.padding, *geometry.dilation, part.first, part.end),
         )
 
     def _need(self, size: int) -> None:
@@ -333,6 +382,19 @@ class Plan:
 def _shift(layer: StemConv | RealStem) -> np.ndarray:
     """Return what the zero of the image adds to each sum, as the border counts as 0."""
     return layer.zero * layer.weight.astype(np.int64).sum((1, 2, 3))
+
+
+def _begin(spikes: np.ndarray, line: int) -> ctypes.c_void_p:
+    """Return where line 0 of spikes (1, lines, W, words) would be, if their memory begins with another."""
+    return ctypes.c_void_p(spikes.ctypes.data - (line * spikes[0, 0].nbytes if line else 0))
+
+
+def _addresses(ends: dict[str, np.ndarray | None], part: Part) -> dict[str, ctypes.c_void_p]:
+    """Return what becomes of sums by address, spikes as :func:`_begin`."""
+    found = {name: native.address(array) for name, array in ends.items()}
+    if 'spikes' in ends:
+        found['spikes'] = _begin(ends['spikes'], part.target)
+    return found
 
 
 def _wide(number: int) -> ctypes.c_int64:

@@ -109,17 +109,18 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
     const wide bytes = stem_bytes(s);
 #pragma omp parallel for num_threads(s->threads) schedule(static) if (s->threads > 1)
     for (wide t = 0; t < s->threads; t++) {
-        uint8_t *lines = (uint8_t *)(scratch + t * bytes);
-        const wide start = w->N * w->OH * t / s->threads, last = w->N * w->OH * (t + 1) / s->threads;
+        uint8_t *pixels = (uint8_t *)(scratch + t * bytes);
+        const wide lines = w->end_line - w->first_line;
+        const wide start = w->first_line + lines * t / s->threads, last = w->first_line + lines * (t + 1) / s->threads;
         wide next = 0; /* line of the image that comes behind those that are there */
         for (wide line = start; line < last; line++) {
             const wide n = line / w->OH, y = line % w->OH;
             const wide top = y * w->stride_h - w->pad_h;
             if (y == 0 || line == start) next = top;
             for (next = MAX(next, top); next < top + w->kernel_h; next++)
-                fill_line(s, image, n, next, places, lines + slot(w, next) * places * DEPTH);
+                fill_line(s, image, n, next, places, pixels + slot(w, next) * places * DEPTH);
             const uint8_t *kept[w->kernel_h]; /* worked out once a line: divisions take long */
-            for (wide i = 0; i < w->kernel_h; i++) kept[i] = lines + slot(w, top + i) * places * DEPTH;
+            for (wide i = 0; i < w->kernel_h; i++) kept[i] = pixels + slot(w, top + i) * places * DEPTH;
             for (wide x = 0; x < w->OW; x += 4) {
                 const wide place = line * w->OW + x, count = MIN(4, w->OW - x);
                 uint32_t *to = ends->spikes + place * words;
