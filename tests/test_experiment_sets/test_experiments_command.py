@@ -9,6 +9,8 @@ import torch
 from hoyer_det import config_path
 from hoyer_det.commands import experiments as command
 from hoyer_det.config import load_config
+from hoyer_det.experiments.costs import RELU, measure_costs
+from hoyer_det.experiments.costs_report import write_costs_report
 from hoyer_det.experiments.deployed import deploy_all
 from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
@@ -54,7 +56,8 @@ def test_tiny_set_from_the_twin_to_the_table(tmp_path, voc_folder, monkeypatch):
 @pytest.mark.slow
 def test_tiny_set_is_exported_evaluated_and_timed(tmp_path, voc_folder):
     runs = Run('relu', _SSD, _TINY, ('--twin', 'relu')), Run('spiking', _SSD, _TINY)
-    tiny, out = ExperimentSet('Tiny', runs, 'data/none', deployed=True), tmp_path / 'out'
+    tiny = ExperimentSet('Tiny', runs, 'data/none', deployed=True, costed=True)
+    out = tmp_path / 'out'
     run_all(tiny, out, str(voc_folder), seeds=1)
     deploy_all(tiny, out, str(voc_folder), seeds=1, rounds=2)
     rows = json.loads((out / 'deployed.json').read_text())['rows']
@@ -62,6 +65,11 @@ def test_tiny_set_is_exported_evaluated_and_timed(tmp_path, voc_folder):
     assert [row['spike_rate'] is None for row in rows] == [True, True, False]
     assert all(row['milliseconds'] > 0 and 0 <= row['metric'] <= 1 for row in rows)
     assert 'ReLU twin, int8' in write_deployed_report(tiny, out)
+    measure_costs(tiny, out, str(voc_folder), seeds=1, images=2)
+    costs = [json.loads((work_dir(out, run, 0) / 'costs.json').read_text()) for run in runs]
+    assert costs[0]['spike_rate'] is None and 0 < costs[1]['spike_rate'] < 1
+    assert costs[0]['compute_uj'] > costs[1]['compute_uj'] > 0
+    assert 'coco/bbox_mAP' in costs[1]['figures']
 
 
 def test_table_gives_mean_spread_and_share(tmp_path):
@@ -76,6 +84,23 @@ def test_table_gives_mean_spread_and_share(tmp_path):
     assert '| first | 0.300 ± 0.141 | 2 |  | 1.00 |' in table
     assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 1.00 |' in table
     assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second | 1.00 |' in table
+
+
+def test_report_of_costs(tmp_path):
+    runs = Run('relu', _SSD, flags=RELU), Run('spiking', _SSD), Run('later', _SSD)
+    for run, rate, energy in zip(runs, (None, 0.25), (400.0, 100.0), strict=False):
+        for seed, figure in enumerate((0.2, 0.4)):
+            folder = work_dir(tmp_path, run, seed)
+            folder.mkdir()
+            figures = {'pascal_voc/mAP': figure, 'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.3}
+            costs = dict(figures=figures, spike_rate=rate, compute_uj=50, total_uj=energy)
+            (folder / 'costs.json').write_text(json.dumps(costs))
+    table = write_costs_report(ExperimentSet('Three', runs, ''), tmp_path, seeds=2)
+    figures = '0.300 ± 0.141 | 0.100 ± 0.000 | 2'
+    assert f'| relu | {figures} |  | 50 ± 0 | 400 ± 0 | 0.075 ± 0.035 |' in table
+    assert f'| spiking | {figures} | 25.0% ± 0.0% | 50 ± 0 | 100 ± 0 | 0.300 ± 0.141 |' in table
+    assert 'later' not in table and (tmp_path / 'costs.png').is_file()
+    assert write_costs_report(ExperimentSet('Not run', (), ''), tmp_path, seeds=1) == ''
 
 
 def test_report_of_exported_files(tmp_path):
@@ -128,6 +153,9 @@ def test_runs_of_a_config_have_the_same_epochs_and_differ(name):
         runs.add(f'{way} {model} {neurons} {cfg.custom_hooks}')
     assert all(len(found) == 1 for found in epochs.values())
     assert len(runs) == len(SETS[name].runs)
+    if SETS[name].costed:  # a ReLU twin is analysed beside its spiking network
+        spiking = [run.options for run in SETS[name].runs if not run.flags]
+        assert all(run.options in spiking for run in SETS[name].runs if run.flags == RELU)
 
 
 def test_wrong_number_of_seeds_is_one_line(monkeypatch):

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ..experiments.costs import measure_costs
+from ..experiments.costs_report import write_costs_report
 from ..experiments.deployed import deploy_all
 from ..experiments.deployed_report import write_deployed_report
 from ..experiments.report import write_report
@@ -38,5 +40,8 @@ def main() -> None:
             run_all(experiments, out, data_root, args.seeds)
             if experiments.deployed:
                 deploy_all(experiments, out, data_root, args.seeds)
+            if experiments.costed:
+                measure_costs(experiments, out, data_root, args.seeds)
         print(write_report(experiments, out, args.seeds), end='')
         print(write_deployed_report(experiments, out), end='')
+        print(write_costs_report(experiments, out, args.seeds), end='')

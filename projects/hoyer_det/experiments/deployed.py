@@ -1,8 +1,6 @@
 """Exports what a set has trained, evaluates the files, and times them in turns."""
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.runner import find_latest_checkpoint
 
-from ..engine.storage import replacing
+from .calling import call, write_json
 from .running import option_flags, work_dir
 from .sets import ExperimentSet, Run
 
@@ -78,7 +76,7 @@ def deploy_all(
         calls[str(file)] = lambda engine=engine, image=image: engine(image)
     for row, duration in zip(rows, measure_milliseconds(calls, rounds).values(), strict=True):
         row.update(milliseconds=duration.median, quartiles=duration.quartiles)
-    _write(out / RESULT, dict(processor=describe_processor(), rows=rows))
+    write_json(out / RESULT, dict(processor=describe_processor(), rows=rows))
 
 
 def _files(experiments: ExperimentSet, seeds: int) -> Iterator[tuple[Run, int, Form]]:
@@ -96,13 +94,13 @@ def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) ->
 
         options = option_flags({**run.options, 'data_root': data_root})
         checkpoint = find_latest_checkpoint(str(file.parent))
-        _call('export', run.config, checkpoint, file, *form.flags, *run.flags, *options)
+        call('export', run.config, checkpoint, file, *form.flags, *run.flags, *options)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             place = ('--engine', form.engine, '--threads', '1', '--work-dir', folder)
-            _call('test', run.config, file, *place, *options)
+            call('test', run.config, file, *place, *options)
             (scalars,) = Path(folder).glob('*/*.json')
             reached = json.loads(scalars.read_text())[metric]
-        _write(
+        write_json(
             done,
             dict(
                 metric=reached,
@@ -120,15 +118,3 @@ def _spike_rate(folder: Path) -> float | None:
         for line in file.read_text().splitlines():
             rate = json.loads(line).get('spike_rate', rate)
     return rate
-
-
-def _call(*command: object) -> None:
-    line = [sys.executable, '-m', 'hoyer_det_cli', *map(str, command)]
-    code = subprocess.run(line).returncode
-    if code:
-        raise ChildProcessError(f'hoyer-det {" ".join(line[3:])}: ended with exit code {code}')
-
-
-def _write(file: Path, content: object) -> None:
-    with replacing(file) as part:
-        part.write_text(json.dumps(content, indent=1))

@@ -98,3 +98,13 @@ def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
                 )
             found[max(before)] = float(line[metric])
     return sorted(found.items())
+
+
+def read_final(folder: Path, metric: str) -> dict[str, float]:
+    """Return all figures of the last validation of a run that logged ``metric``; no name without ``/``."""
+    final: dict[str, float] = {}
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in map(json.loads, file.read_text().splitlines()):
+            if metric in line:
+                final = {key: value for key, value in line.items() if '/' in key}
+    return final

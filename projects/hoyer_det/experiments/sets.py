@@ -32,6 +32,7 @@ class ExperimentSet:
         data_root: Folder of the data set, where the user names none.
         metric: Key of the figure among the scalars of a validation.
         deployed: Whether the networks are exported, evaluated again and timed, too.
+        costed: Whether their spikes and energy are measured, too.
     """
 
     title: str
@@ -39,6 +40,7 @@ class ExperimentSet:
     data_root: str
     metric: str = 'pascal_voc/mAP'
     deployed: bool = False
+    costed: bool = False
 
 
 def _epochs(number: int) -> dict[str, object]:
@@ -127,7 +129,7 @@ def _comparison(title: str, config: str, epochs: int, data_root: str) -> Experim
     }
     changed = [Run(name, config, {**own, **options}) for name, options in others.items()]
     runs = twins[0], Run('spiking', config, own), *twins[1:], *changed
-    return ExperimentSet(title, runs, data_root)
+    return ExperimentSet(title, runs, data_root, costed=True)
 
 
 def _full(title: str, configs: tuple[str, ...], data_root: str, metric: str) -> ExperimentSet:

@@ -1,0 +1,68 @@
+"""What the networks of a set cost: spikes and energy, and the figures that were reached at that."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import find_latest_checkpoint
+
+from .calling import call, write_json
+from .running import RESULT, option_flags, read_final, work_dir
+from .sets import ExperimentSet, Run
+
+COSTS = 'costs.json'
+RELU = ('--twin', 'relu')
+TABLE = '45nm'  # of the energy constants
+
+
+def measure_costs(
+    experiments: ExperimentSet, out: Path, data_root: str, seeds: int, images: int = 24
+) -> None:
+    """Analyse every trained network of a set that has not been.
+
+    Written is ``costs.json`` in each work folder: ``figures`` of its last validation, ``spike_rate`` (None
+    for ReLU), and ``compute_uj`` and ``total_uj``, the energy of an image without and with memory; of
+    ReLU networks with their zeros skipped.
+
+    Args:
+        experiments: The set.
+        out: Folder of the work folders.
+        data_root: Folder of the data set.
+        seeds: Number of seeds, from 0 on.
+        images: Number of test images that are analysed.
+
+    Raises:
+        ChildProcessError: If an analysis fails.
+    """
+    for run in experiments.runs:
+        for seed in range(seeds):
+            folder = work_dir(out, run, seed)
+            if (folder / RESULT).is_file() and not (folder / COSTS).is_file():
+                write_json(folder / COSTS, _measured(experiments, run, folder, data_root, images))
+
+
+def _measured(
+    experiments: ExperimentSet, run: Run, folder: Path, data_root: str, images: int
+) -> dict[str, Any]:
+    checkpoint = find_latest_checkpoint(str(folder))
+    command = [run.config, checkpoint, *run.flags]
+    if run.flags == RELU:  # is analysed beside the spiking network whose twin it is
+        (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
+        beside = folder.with_name(folder.name.replace(run.name, own.name, 1))
+        command = [run.config, find_latest_checkpoint(str(beside))]
+        command += ['--compare-twin', 'relu', checkpoint]
+    with tempfile.TemporaryDirectory(dir=folder) as report:
+        place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)
+        options = option_flags({**run.options, 'data_root': data_root})
+        call('analyze', *command, *place, *options)
+        summary = json.loads((Path(report) / 'summary.json').read_text())
+    name, model = list(summary['models'].items())[-1]
+    energies = {row['network']: row[TABLE] for row in summary['energy']}
+    energy = energies.get(f'{name}, zeros skipped, fp32', energies[f'{name}, fp32'])
+    return dict(
+        figures=read_final(folder, experiments.metric),
+        spike_rate=model['totals']['spike_rate'] if model['totals']['neurons'] else None,
+        compute_uj=energy['compute_uj'],
+        total_uj=energy['total_uj'],
+    )
