@@ -2,6 +2,7 @@
 
 from .cifar import HoyerResNetCIFAR, HoyerVGGCIFAR
 from .classifier import SpikingClassifier, SpikingReadout
+from .crops import ObjectCropsDataset
 from .datasets import ClassificationDataset, DigitsDataset, TorchvisionDataset
 from .metric import TopKAccuracy
 
@@ -10,6 +11,7 @@ __all__ = [
     'DigitsDataset',
     'HoyerResNetCIFAR',
     'HoyerVGGCIFAR',
+    'ObjectCropsDataset',
     'SpikingClassifier',
     'SpikingReadout',
     'TopKAccuracy',
