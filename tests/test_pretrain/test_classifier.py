@@ -71,8 +71,9 @@ def test_cifar_backbones_take_and_give_the_weights_of_the_usual_ones():
 
 
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
-def test_every_config_builds_and_its_backbone_fits_the_detectors(path: Path):
-    cfg = load_config(path)
+def test_every_config_builds_and_its_backbone_fits_the_detectors(path: Path, voc_folder: Path):
+    options = {'data_root': str(voc_folder)} if path.stem.startswith('objects') else {}
+    cfg = load_config(path, options)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert spiking_layers(model) and not any(isinstance(m, nn.ReLU) for m in model.modules())
@@ -80,13 +81,15 @@ def test_every_config_builds_and_its_backbone_fits_the_detectors(path: Path):
         'imagenet_hoyer_vgg16': 'hoyer_ssd_voc',
         'cifar10_hoyer_vgg16': 'hoyer_ssd_coco',
         'digits_hoyer_vgg11': 'hoyer_ssd_shapes',
+        'objects_hoyer_vgg11': 'hoyer_ssd_vocformat',
         'imagenet_hoyer_resnet18': 'hoyer_retinanet_r18_voc',
         'imagenet_hoyer_resnet50': 'hoyer_faster_rcnn_r50_coco',
     }.get(path.stem)
     if detector is None:
         return
     with torch.device('meta'):
-        backbone = MODELS.build(load_config(CONFIGS / f'{detector}.py').model).backbone
+        cfg = load_config(CONFIGS / f'{detector}.py', options)
+        backbone = MODELS.build(cfg.model).backbone
     own = {name: value.shape for name, value in model.backbone.state_dict().items()}
     theirs = {name: value.shape for name, value in backbone.state_dict().items()}
     neurons = ('.running_extremum', '.running_weight')
