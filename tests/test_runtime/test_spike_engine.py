@@ -141,6 +141,20 @@ def test_a_residual_stream(instructions, weight_steps):
     assert engine.left == ['Cast', 'Conv', 'Transpose']  # the stem, and what comes out
 
 
+@pytest.mark.parametrize('size, left', [(4, False), (3, True)])
+def test_means_of_channel_groups(size, left):
+    net = Builder(seed=9)
+    weight = net.random.integers(-20, 21, (24, 40, 3, 3)).astype(np.float32)
+    wide = net.add('Conv', net.real(net.stem(40)), net.constant(weight), pads=[1] * 4)
+    groups = net.add('Reshape', wide, net.constant(np.array([-1, 24 // size, size, 12, 12])))
+    mean = net.add('ReduceMean', groups, net.constant(np.array([2])), keepdims=0)
+    level = net.constant(np.full((1, 24 // size, 1, 1), 10, np.float32))
+    fired = net.add('Cast', net.add('GreaterOrEqual', mean, level), to=TensorProto.UINT8)
+    net.outputs += [(mean, TensorProto.FLOAT), (fired, TensorProto.UINT8)]
+    engine, _ = assert_equal(net.model())
+    assert ('ReduceMean' in engine.left) == left
+
+
 @pytest.mark.parametrize('cache', [1 << 12, 1 << 17])
 def test_blocks_for_other_caches_change_nothing(cache, monkeypatch):
     monkeypatch.setattr(native, 'first_cache_bytes', lambda: cache)

@@ -245,6 +245,8 @@ class _Fold:
         exact = conv in grids
         if bits:
             bits, largest = self._largest(conv, bits)
+            if reading.kind == 'image' and bits == 8:
+                largest = STEM_LARGEST
             most = reading.most if reading.kind == 'spikes' else None
             round_weights(conv, bits, largest, grids.get(conv), most)
         if place.act:

@@ -7,6 +7,7 @@ from .layers import (
     JoinBits,
     JoinNumbers,
     Layer,
+    MeanNumbers,
     PoolBits,
     PoolNumbers,
     RealConv,
@@ -65,6 +66,8 @@ def _expected(layer: Layer, inputs: list[Shape]) -> list[Shape]:
         return [(channels, height * layer.scale[0], width * layer.scale[1])]
     if isinstance(layer, AddNumbers):
         return [inputs[0]] if inputs[0] == inputs[1] else []
+    if isinstance(layer, MeanNumbers):
+        return [] if channels % layer.size else [(channels // layer.size, height, width)]
     assert isinstance(layer, Fire)
     return [(channels, height, width)]
 

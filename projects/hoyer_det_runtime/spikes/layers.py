@@ -103,6 +103,13 @@ class AddNumbers(Layer):
 
 
 @dataclass
+class MeanNumbers(Layer):
+    """The means of groups of ``size`` channels that lie side by side."""
+
+    size: int
+
+
+@dataclass
 class PoolBits(Layer):
     """Max pooling of spikes, turned around afterwards where ``flip`` is 1."""
 

@@ -15,6 +15,7 @@ _PATTERNS = {
     'Cast': [spike_patterns.view],
     'Conv': [number_patterns.conv, number_patterns.stem],
     'Mul': [number_patterns.scale],
+    'ReduceMean': [number_patterns.mean],
     'Add': [number_patterns.add_stream, number_patterns.add],
 }
 

@@ -5,7 +5,16 @@ from onnx import NodeProto
 
 from .found import Found, geometry_of, whole_factors
 from .graph import attributes
-from .layers import AddNumbers, JoinNumbers, Layer, PoolNumbers, RealConv, RealStem, RepeatNumbers
+from .layers import (
+    AddNumbers,
+    JoinNumbers,
+    Layer,
+    MeanNumbers,
+    PoolNumbers,
+    RealConv,
+    RealStem,
+    RepeatNumbers,
+)
 
 
 def conv(found: Found, node: NodeProto) -> list[Layer] | None:
@@ -108,6 +117,23 @@ def add(found: Found, node: NodeProto) -> list[Layer] | None:
     if not found.numbers.keys() >= set(node.input) or shapes[0] != shapes[1]:
         return None
     return [AddNumbers(list(node.input), node.output[0], replaces=set(node.output))]
+
+
+def mean(found: Found, node: NodeProto) -> list[Layer] | None:
+    """``Reshape`` of numbers into groups of channels -> ``ReduceMean`` over each group."""
+    graph, cut = found.graph, found.graph.producer.get(node.input[0])
+    if cut is None or cut.op_type != 'Reshape' or cut.input[0] not in found.numbers:
+        return None
+    axes = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
+    sides, shape = graph.constants.get(cut.input[1]), graph.shapes[cut.input[0]]
+    over_groups = axes is not None and axes.tolist() == [2]
+    if not over_groups or attributes(node).get('keepdims', 1) or sides is None or len(sides) != 5:
+        return None
+    groups, size, *place = sides[1:].tolist()
+    # The mean of a power of 2 of numbers is their exact sum, moved.
+    if sides[0] != -1 or size < 1 or size & (size - 1) or (groups * size, *place) != shape[1:]:
+        return None
+    return [MeanNumbers([cut.input[0]], node.output[0], size, replaces=set(node.output))]
 
 
 def _weights(

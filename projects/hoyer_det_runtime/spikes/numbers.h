@@ -32,6 +32,15 @@ void add_numbers(wide entries, const float *in, const float *other, float *out) 
     for (wide i = 0; i < entries; i++) out[i] = in[i] + other[i];
 }
 
+/* Means of `size` entries that lie side by side. */
+void mean_numbers(wide entries, wide size, const float *in, float *out) {
+    for (wide i = 0; i < entries; i++) {
+        float sum = 0;
+        for (wide k = 0; k < size; k++) sum += in[i * size + k];
+        out[i] = sum / (float)size;
+    }
+}
+
 #define TILE 16
 
 /* (N, rows, columns) to (N, columns, rows). */

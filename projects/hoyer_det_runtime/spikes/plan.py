@@ -16,6 +16,7 @@ from .layers import (
     JoinBits,
     JoinNumbers,
     Layer,
+    MeanNumbers,
     PoolBits,
     PoolNumbers,
     RealConv,
@@ -106,6 +107,7 @@ class Plan:
             PoolNumbers: self._pool_numbers,
             JoinNumbers: self._join_numbers,
             AddNumbers: self._add_numbers,
+            MeanNumbers: self._mean_numbers,
             JoinBits: self._join,
             RepeatBits: self._repeat,
             RepeatNumbers: self._repeat,
@@ -357,6 +359,10 @@ class Plan:
         one, other = (self.wanted_numbers(name) for name in layer.inputs)
         out = self.wanted_numbers(layer.output)
         return [self._call('add_numbers', _wide(out.size), one, other, out)]
+
+    def _mean_numbers(self, layer: MeanNumbers) -> list[Step]:
+        source, out = self.wanted_numbers(layer.inputs[0]), self.wanted_numbers(layer.output)
+        return [self._call('mean_numbers', _wide(out.size), _wide(layer.size), source, out)]
 
     def _window(self, layer: Layer, part: Part) -> native.Window:
         sides = self._shapes[layer.inputs[0]][2:], self._shapes[layer.output][2:]

@@ -145,10 +145,15 @@ void run_stem(const Stem *s, const uint8_t *image, const int8_t *weights, const 
                         }
                         const wide first = g * GROUP;
                         int32_t whole[GROUP];
+                        float numbers[GROUP];
                         store(whole, &sums[p]);
-                        for (wide c = 0; c < MIN(GROUP, s->M - first); c++)
-                            ends->numbers[(place + p) * s->M + first + c] =
-                                ends->step[first + c] * (float)(whole[c] - ends->shift[first + c]) + ends->bias[first + c];
+                        for (wide c = 0; c < GROUP; c++)
+                            numbers[c] = ends->step[first + c] * (float)(whole[c] - ends->shift[first + c]) + ends->bias[first + c];
+                        float *number = ends->numbers + (place + p) * s->M + first;
+                        if (first + GROUP <= s->M) /* a copy of fixed size is fast */
+                            memcpy(number, numbers, sizeof numbers);
+                        else
+                            memcpy(number, numbers, (s->M - first) * sizeof *number);
                     }
                 }
                 if (!ends->numbers)
