@@ -16,6 +16,7 @@ from .graph import Graph
 from .islands import Island
 from .layers import BITS, Fire, RealConv, RealStem, StemConv
 from .matching import find_layers
+from .merging import merge_readouts
 from .plan import Constants, Plan
 from .schedule import Stage, schedule
 
@@ -67,7 +68,7 @@ class SpikeEngine:
                 raise ValueError(f'{model}: no ONNX file, or a damaged one ({error})') from error
         self._library = native.library(instructions)
         self._threads = threads
-        self._graph = graph = Graph(model)
+        self._graph = graph = Graph(merge_readouts(model))
         self.layers = find_layers(graph, self._library.largest_stem_weight())
         if not any(isinstance(layer, BITS) for layer in self.layers):
             raise ValueError(

@@ -22,8 +22,8 @@ _WINDOW = (
     *('N', 'H', 'W', 'OH', 'OW', 'kernel_h', 'kernel_w', 'stride_h', 'stride_w'),
     *('pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'first_line', 'end_line'),
 )
-# Entries of the lists of active inputs of a thread, 2 bytes each.
-_CAPACITY = 3 << 16
+# Bytes that a thread works with; lists of active inputs take what is left, 2 bytes an entry.
+_SCRATCH_BYTES = 736 << 10
 FLOAT32, INT16, INT6, INT5 = range(4)
 
 
@@ -92,9 +92,15 @@ def block_words(kind: int, taps: int, words: int) -> int:
     return max(1, min(fits - fits % 2 if fits > 1 else fits, most))
 
 
-def capacity(blocks: int, rows: int) -> int:
-    """Return how many entries the lists of a thread have room for."""
-    return max(_CAPACITY, 4 * blocks * (rows + 128))
+def capacity(blocks: int, rows: int, others: int) -> int:
+    """Return how many entries the lists of a thread have room for.
+
+    Args:
+        blocks: Blocks of inputs.
+        rows: Rows of a block, which are the most entries that a place has there.
+        others: Bytes of what else the thread works with.
+    """
+    return max((_SCRATCH_BYTES - others) // 2, 4 * blocks * (rows + 128))
 
 
 def empty(shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:

@@ -248,15 +248,16 @@ class Plan:
         spikes = self.bits[layer.inputs[0]]
         words, taps = spikes.shape[-1], math.prod(layer.geometry.kernel)
         blocks = -(-words // rows.block_words)
-        room = native.capacity(blocks, taps * rows.block_words * 32)
         self._kept += ends.values()
 
         def run(part: Part) -> Step:
             window = self._window(layer, part)
             threads = max(1, min(self._threads, (part.end - part.first) * window.OW))
             call = native.Convolution(
-                window, words, len(layer.weight), rows.block_words, room, rows.kind, threads
+                window, words, len(layer.weight), rows.block_words, 0, rows.kind, threads
             )
+            others = self._library.scratch_bytes(ctypes.byref(call))
+            call.capacity = native.capacity(blocks, taps * rows.block_words * 32, others)
             self._need(threads * self._library.scratch_bytes(ctypes.byref(call)))
             return self._call(
                 'convolve',
