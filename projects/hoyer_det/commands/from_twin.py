@@ -1,34 +1,27 @@
 """The stages of ``hoyer-det train CONFIG --from-twin``."""
 
 import copy
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
 from torch import nn
 
-from ..engine.storage import replacing
 from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
 from ..weights.reading import read_checkpoint
+from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 TWIN_SHARE = 0.75
 # Converted weights are good already, and large steps would lose what they know.
 LEARNING_RATE = 0.25
-NOTE = 'from_twin.json'
 # Hooks that another stage has done the work of, or whose average would begin with other weights.
 _OTHERS = ('CalibrateFromANNHook', 'DistillationHook')
-_SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1')
 
 
-class FromTwin:
+class FromTwin(StagedTraining):
     """Trains a spiking network by way of its ReLU twin: twin, conversion, fine-tuning.
 
     The twin has its share of the epochs and the config's schedule, shortened to them; its run is in
@@ -43,9 +36,6 @@ class FromTwin:
         teacher: Whether the twin teaches.
         resume: Whether to go on with what is in the work folder.
 
-    Attributes:
-        stages: By name, checkpoint and metrics of what is complete.
-
     Raises:
         ValueError: If the epochs cannot be shared so, the config has no twin, or the work folder holds
             another such training, or this one without ``resume``.
@@ -55,27 +45,23 @@ class FromTwin:
         self, cfg: Config, share: float, teacher: bool = True, resume: bool = False
     ) -> None:
         epochs = _epochs(cfg, share)
-        self.work_dir = Path(cfg.work_dir)
-        self.resume = resume
-        self.plan = dict(epochs=list(epochs), teacher=teacher)
-        self.stages: dict[str, dict[str, Any]] = {}
+        plan = dict(epochs=list(epochs), teacher=teacher)
+        names = dict(zip(('twin', 'fine-tuning'), epochs, strict=True))
+        super().__init__(cfg.work_dir, '--from-twin', plan, names, resume)
         self._twin = make_twin(cfg, 'relu')
         self._twin.work_dir = str(self.work_dir / 'twin')
         _shorten(self._twin, epochs[0])
         self._tuned = copy.deepcopy(cfg)
         _shorten(self._tuned, epochs[1])
-        _name_visualizer(self._twin, 'twin')
+        name_visualizer(self._twin, 'twin')
         self._tuned.optim_wrapper.optimizer.lr *= LEARNING_RATE
         drop_starts(self._tuned.model)  # all weights come from the twin
         self._tuned.custom_hooks = [
             hook for hook in self._tuned.get('custom_hooks') or [] if hook['type'] not in _OTHERS
         ]
         self._teacher = teacher
-        self._read_note()
 
-    def run(
-        self, make_runner: Callable[[Config], Runner], resume: Callable[[Config], None]
-    ) -> None:
+    def run(self, make_runner: MakeRunner, resume: Resume) -> None:
         """Run the stages that are not complete.
 
         Args:
@@ -94,45 +80,11 @@ class FromTwin:
                 tuned.custom_hooks = [*tuned.custom_hooks, teacher]
             self._train('fine-tuning', tuned, make_runner, resume)
 
-    def summary(self) -> str:
-        """Return what each stage reached, a line for each."""
-        epochs = dict(zip(('twin', 'fine-tuning'), self.plan['epochs'], strict=True))
-        lines = []
-        for name, stage in self.stages.items():
-            shown = {key: stage['metrics'][key] for key in _SHOWN if key in stage['metrics']}
-            values = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
-            length = f'{epochs[name]} epochs' if name in epochs else 'no training'
-            lines.append(f'{name:<12} {length:<12} {values}  {stage["checkpoint"]}')
-        return '\n'.join(lines)
-
-    def _train(
-        self,
-        name: str,
-        cfg: Config,
-        make_runner: Callable[[Config], Runner],
-        resume: Callable[[Config], None],
-    ) -> None:
-        start = cfg.get('load_from')
-        if self.resume:
-            resume(cfg)
-            if cfg.load_from is None:  # nothing there yet
-                cfg.resume, cfg.load_from = False, start
-        runner = make_runner(cfg)
-        self._write_note()
-        last = _LastMetrics()
-        runner.register_hook(last, 'LOWEST')
-        runner.train()
-        # A run that was killed in its last validation is resumed behind its last epoch.
-        metrics = runner.val_loop.run() if last.metrics is None else last.metrics
-        folder = Path(cfg.work_dir)
-        checkpoint = folder / Path((folder / 'last_checkpoint').read_text().strip()).name
-        self._finish(name, checkpoint, metrics)
-
-    def _convert(self, make_runner: Callable[[Config], Runner]) -> None:
+    def _convert(self, make_runner: MakeRunner) -> None:
         cfg = copy.deepcopy(self._tuned)
         cfg.work_dir = str(self.work_dir / 'conversion')
         cfg.experiment_name = 'conversion'
-        _name_visualizer(cfg, 'conversion')
+        name_visualizer(cfg, 'conversion')
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
         runner = make_runner(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -147,42 +99,6 @@ class FromTwin:
             backend_args=dict(backend='atomic_local'),
         )
         self._finish('conversion', Path(cfg.work_dir) / 'converted.pth', metrics)
-
-    def _complete(self, name: str) -> bool:
-        return name in self.stages and self._checkpoint(name).is_file()
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.work_dir / self.stages[name]['checkpoint']
-
-    def _finish(self, name: str, checkpoint: Path, metrics: dict[str, Any]) -> None:
-        numbers = {key: float(value) for key, value in metrics.items()}
-        self.stages[name] = dict(
-            checkpoint=str(checkpoint.relative_to(self.work_dir)), metrics=numbers
-        )
-        self._write_note()
-
-    def _read_note(self) -> None:
-        path = self.work_dir / NOTE
-        if not path.is_file():
-            return
-        if not self.resume:
-            raise ValueError(
-                f'{path}: this work folder holds a training by --from-twin; add --resume to go on with '
-                'it, or choose another --work-dir'
-            )
-        note = json.loads(path.read_text())
-        if note['plan'] != self.plan:
-            raise ValueError(
-                f'{path}: the training there has the plan {note["plan"]}, not {self.plan}; go on with the '
-                'same flags, or choose another --work-dir'
-            )
-        self.stages = note['stages']
-
-    def _write_note(self) -> None:
-        if is_main_process():
-            with replacing(self.work_dir / NOTE) as part:
-                part.write_text(json.dumps(dict(plan=self.plan, stages=self.stages), indent=1))
-        barrier()
 
 
 def load_twin(model: nn.Module, checkpoint: str | Path) -> None:
@@ -224,15 +140,6 @@ def drop_starts(node: Any) -> None:
             drop_starts(value)
 
 
-class _LastMetrics(Hook):
-    """Keeps the metrics of the newest validation."""
-
-    metrics: dict[str, Any] | None = None
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        self.metrics = metrics
-
-
 def _epochs(cfg: Config, share: float) -> tuple[int, int]:
     """Return the epochs of the twin and those of fine-tuning."""
     total = (cfg.get('train_cfg') or {}).get('max_epochs')
@@ -266,9 +173,3 @@ def _shorten(cfg: Config, epochs: int) -> None:
             scheduler.milestones = [round(epoch * ratio) for epoch in scheduler.milestones]
     cfg.train_cfg.max_epochs = epochs
     cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), epochs)
-
-
-def _name_visualizer(cfg: Config, name: str) -> None:
-    # MMEngine hands out the same visualizer, with its folder, for the same name.
-    if cfg.get('visualizer') is not None:
-        cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{name}'

@@ -13,6 +13,7 @@ from ..engine.checkpoint import check_resumable, check_starting_weights, newest_
 from ..weights.zoo import zoo_path
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
+from .from_objects import OBJECT_EPOCHS, FromObjects
 from .from_twin import TWIN_SHARE, FromTwin
 from .memory import keep_freed_memory
 from .resuming import how_to_go_on, newest, resume_from
@@ -51,6 +52,17 @@ def parse_args() -> argparse.Namespace:
         '--no-teacher',
         action='store_true',
         help='fine-tune without distillation from the twin',
+    )
+    group = parser.add_argument_group('from the objects')
+    group.add_argument(
+        '--from-objects',
+        action='store_true',
+        help='train the backbone as a classifier of the objects in the training images first',
+    )
+    group.add_argument(
+        '--object-epochs',
+        type=int,
+        help=f'epochs of the classifier, before those of the detector (default: {OBJECT_EPOCHS})',
     )
     return parser.parse_args()
 
@@ -103,40 +115,49 @@ def make_runner(cfg: Config) -> CommandRunner:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse flags that do not go together."""
-    if not args.from_twin:
-        for flag, given in (
-            ('--twin-share', args.twin_share is not None),
-            ('--no-teacher', args.no_teacher),
-        ):
-            if given:
-                raise ValueError(f'{flag}: belongs to --from-twin; add that, or leave it out')
-        return
-    if args.twin is not None:
+    for flag, given, owner in (
+        ('--twin-share', args.twin_share is not None, 'from_twin'),
+        ('--no-teacher', args.no_teacher, 'from_twin'),
+        ('--object-epochs', args.object_epochs is not None, 'from_objects'),
+    ):
+        if given and not getattr(args, owner):
+            name = f'--{owner.replace("_", "-")}'
+            raise ValueError(f'{flag}: belongs to {name}; add that, or leave it out')
+    if args.from_twin and args.from_objects:
+        raise ValueError('--from-twin: does not go with --from-objects; choose one')
+    if args.from_twin and args.twin is not None:
         raise ValueError('--twin: does not go with --from-twin, which trains the ReLU twin itself')
-    if args.resume not in (None, 'auto'):
+    if (args.from_twin or args.from_objects) and args.resume not in (None, 'auto'):
+        flag = '--from-twin' if args.from_twin else '--from-objects'
         raise ValueError(
-            f'--resume {args.resume}: with --from-twin give --resume alone; each stage finds its newest '
+            f'--resume {args.resume}: with {flag} give --resume alone; each stage finds its newest '
             'checkpoint in the work folder'
         )
 
 
-def run_from_twin(args: argparse.Namespace) -> None:
-    """Train the twin, convert it, and fine-tune."""
+def run_stages(args: argparse.Namespace) -> None:
+    """Train in stages: by way of the ReLU twin, or of the objects."""
     with one_line_errors():
         cfg = build_config(args)
-        share = TWIN_SHARE if args.twin_share is None else args.twin_share
-        training = FromTwin(cfg, share, not args.no_teacher, args.resume is not None)
-    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir))):
+        resume = args.resume is not None
+        if args.from_twin:
+            share = TWIN_SHARE if args.twin_share is None else args.twin_share
+            training = FromTwin(cfg, share, not args.no_teacher, resume)
+        else:
+            epochs = OBJECT_EPOCHS if args.object_epochs is None else args.object_epochs
+            training = FromObjects(cfg, epochs, resume)
+    first = 'twin' if args.from_twin else 'objects'
+    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir, first))):
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
     if is_main_process():
         print(training.summary())
         print(f'Checkpoints, logs and pictures of detections: {cfg.work_dir}')
 
 
-def _stage_folder(work_dir: str) -> str:
-    """Return where the newest checkpoint of a training by --from-twin is."""
-    tuned = newest_good_checkpoint(work_dir)[0]
-    return work_dir if tuned else os.path.join(work_dir, 'twin')
+def _stage_folder(work_dir: str, first: str) -> str:
+    """Return where the newest checkpoint of a training in stages is."""
+    last = newest_good_checkpoint(work_dir)[0]
+    return work_dir if last else os.path.join(work_dir, first)
 
 
 def main() -> None:
@@ -146,8 +167,8 @@ def main() -> None:
     keep_freed_memory()
     with one_line_errors():
         check_arguments(args)
-    if args.from_twin:
-        run_from_twin(args)
+    if args.from_twin or args.from_objects:
+        run_stages(args)
         return
     with one_line_errors():
         runner = build_runner(args)

@@ -1,0 +1,113 @@
+"""The stages of ``hoyer-det train CONFIG --from-objects``."""
+
+import copy
+from typing import Any
+
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+
+from ..config import load_config
+from ..datasets.completion import iterate_datasets
+from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
+
+OBJECT_EPOCHS = 30
+_CLASSIFIER = 'pretrain/objects_hoyer_vgg11'
+
+
+class FromObjects(StagedTraining):
+    """Trains a detector whose backbone has learned to classify the objects of the same images before.
+
+    The objects are cut out of the training images (``ObjectCropsDataset``); the classifier is the
+    detector's own backbone, its recipe that of ``configs/pretrain/objects_hoyer_vgg11.py``, its run in
+    ``work_dir/objects``. The detector's run is in ``work_dir`` itself. What each stage reached stands in
+    ``work_dir/from_objects.json``, and stages that stand there are not run again.
+
+    Args:
+        cfg: Completed config of a detector with a ``HoyerVGG`` or ``HoyerResNet``, spiking or the ReLU
+            twin; has a ``work_dir``.
+        epochs: Epochs of the classifier.
+        resume: Whether to go on with what is in the work folder.
+
+    Raises:
+        Exception: Whatever building the detector raises.
+        ValueError: If the backbone is another, the number of epochs is not positive, or the work folder
+            holds another such training, or this one without ``resume``.
+    """
+
+    def __init__(self, cfg: Config, epochs: int = OBJECT_EPOCHS, resume: bool = False) -> None:
+        if epochs < 1:
+            raise ValueError(f'--object-epochs {epochs}: must be at least 1')
+        names = dict(objects=epochs, detector=cfg.train_cfg.max_epochs)
+        super().__init__(cfg.work_dir, '--from-objects', dict(epochs=names), names, resume)
+        self._detector = copy.deepcopy(cfg)
+        with torch.device('meta'):
+            MODELS.build(cfg.model)  # a mistake in it shows before the classifier is trained
+        self._objects = classifier_config(cfg, epochs)
+        self._objects.work_dir = str(self.work_dir / 'objects')
+
+    def run(self, make_runner: MakeRunner, resume: Resume) -> None:
+        """Run the stages that are not complete.
+
+        Args:
+            make_runner: Makes the runner of a config.
+            resume: Lets a config go on from the newest checkpoint in its work folder.
+        """
+        if not self._complete('objects'):
+            self._train('objects', self._objects, make_runner, resume)
+        if not self._complete('detector'):
+            checkpoint = str(self._checkpoint('objects'))
+            start = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
+            _backbone(self._detector).init_cfg = start
+            self._train('detector', self._detector, make_runner, resume)
+
+
+def classifier_config(cfg: Config, epochs: int) -> Config:
+    """Return the config of a classifier of the objects that a detector's training images show.
+
+    Args:
+        cfg: Completed config of the detector; it stays as it is.
+        epochs: Epochs of the classifier.
+
+    Raises:
+        ValueError: If its backbone is neither ``HoyerVGG`` nor ``HoyerResNet``.
+    """
+    made = load_config(_CLASSIFIER, complete=False)
+    backbone = copy.deepcopy(_backbone(cfg))
+    for key in ('init_cfg', 'out_stream', 'ssd_tail'):
+        backbone.pop(key, None)
+    if backbone.type == 'HoyerVGG':
+        backbone.out_indices = (4,)  # the last stage before SSD's
+    elif backbone.type == 'HoyerResNet':
+        backbone.out_indices = (MODELS.build(backbone).out_indices[-1],)
+    else:
+        raise ValueError(
+            f'--from-objects: knows HoyerVGG and HoyerResNet, the backbone is {backbone.type}; leave it out'
+        )
+    made.model.backbone = backbone
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        source = cfg.train_dataloader if key == 'train_dataloader' else cfg.val_dataloader
+        made[key].dataset.dataset = copy.deepcopy(source.dataset)
+        for name in ('num_workers', 'persistent_workers'):
+            if name in source:
+                made[key][name] = source[name]
+    # An object at 64 px costs a small part of what an image does.
+    made.train_dataloader.batch_size = 4 * cfg.train_dataloader.batch_size
+    made.model.head.num_classes = _number_of_classes(cfg)
+    made.max_epochs = made.train_cfg.max_epochs = epochs
+    made.train_cfg.val_interval = min(made.train_cfg.val_interval, epochs)
+    made.param_scheduler[1].update(end=epochs, T_max=epochs)
+    made.randomness = cfg.get('randomness', made.randomness)
+    made.launcher = cfg.get('launcher', 'none')
+    made.experiment_name = 'objects'
+    name_visualizer(made, 'objects')
+    return made
+
+
+def _backbone(cfg: Config) -> Any:
+    return cfg.model.get('detector', cfg.model).backbone
+
+
+def _number_of_classes(cfg: Config) -> int:
+    first = next(iterate_datasets(cfg, ('train_dataloader',)))
+    return len(DATASETS.build({**first, 'pipeline': [], 'lazy_init': True}).metainfo['classes'])

@@ -1,0 +1,136 @@
+"""Trainings of several stages in one command, each of which is complete or done again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..engine.storage import replacing
+
+_SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
+MakeRunner = Callable[[Config], Runner]  # makes the runner of a config
+Resume = Callable[
+    [Config], None
+]  # lets a config go on from the newest checkpoint in its work folder
+
+
+class StagedTraining:
+    """Stages whose checkpoints and metrics stand in a note in the work folder.
+
+    A stage that stands there, and whose checkpoint is there, is not run again.
+
+    Args:
+        work_dir: The work folder.
+        flag: Flag of ``hoyer-det train`` that asks for it, for messages.
+        plan: What must be the same to go on with what is in the folder.
+        epochs: Epochs of the stages that train, by name.
+        resume: Whether to go on with it.
+
+    Attributes:
+        stages: By name, checkpoint and metrics of what is complete.
+
+    Raises:
+        ValueError: If the work folder holds such a training with another plan, or one without
+            ``resume``.
+    """
+
+    def __init__(
+        self,
+        work_dir: str,
+        flag: str,
+        plan: dict[str, Any],
+        epochs: dict[str, int],
+        resume: bool = False,
+    ) -> None:
+        self.work_dir = Path(work_dir)
+        self.resume = resume
+        self.plan = plan
+        self.stages: dict[str, dict[str, Any]] = {}
+        self._epochs = epochs
+        self._flag = flag
+        self._note = self.work_dir / f'{flag.strip("-").replace("-", "_")}.json'
+        self._read_note()
+
+    def summary(self) -> str:
+        """Return what each stage reached, a line for each."""
+        lines = []
+        for name, stage in self.stages.items():
+            shown = {key: stage['metrics'][key] for key in _SHOWN if key in stage['metrics']}
+            values = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
+            length = f'{self._epochs[name]} epochs' if name in self._epochs else 'no training'
+            lines.append(f'{name:<12} {length:<12} {values}  {stage["checkpoint"]}')
+        return '\n'.join(lines)
+
+    def _train(self, name: str, cfg: Config, make_runner: MakeRunner, resume: Resume) -> None:
+        start = cfg.get('load_from')
+        if self.resume:
+            resume(cfg)
+            if cfg.load_from is None:  # nothing there yet
+                cfg.resume, cfg.load_from = False, start
+        runner = make_runner(cfg)
+        self._write_note()
+        last = _LastMetrics()
+        runner.register_hook(last, 'LOWEST')
+        runner.train()
+        # A run that was killed in its last validation is resumed behind its last epoch.
+        metrics = runner.val_loop.run() if last.metrics is None else last.metrics
+        folder = Path(cfg.work_dir)
+        checkpoint = folder / Path((folder / 'last_checkpoint').read_text().strip()).name
+        self._finish(name, checkpoint, metrics)
+
+    def _complete(self, name: str) -> bool:
+        return name in self.stages and self._checkpoint(name).is_file()
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.work_dir / self.stages[name]['checkpoint']
+
+    def _finish(self, name: str, checkpoint: Path, metrics: dict[str, Any]) -> None:
+        numbers = {key: float(value) for key, value in metrics.items()}
+        self.stages[name] = dict(
+            checkpoint=str(checkpoint.relative_to(self.work_dir)), metrics=numbers
+        )
+        self._write_note()
+
+    def _read_note(self) -> None:
+        path = self._note
+        if not path.is_file():
+            return
+        if not self.resume:
+            raise ValueError(
+                f'{path}: this work folder holds a training by {self._flag}; add --resume to go on '
+                'with it, or choose another --work-dir'
+            )
+        note = json.loads(path.read_text())
+        if note['plan'] != self.plan:
+            raise ValueError(
+                f'{path}: the training there has the plan {note["plan"]}, not {self.plan}; go on with the '
+                'same flags, or choose another --work-dir'
+            )
+        self.stages = note['stages']
+
+    def _write_note(self) -> None:
+        if is_main_process():
+            with replacing(self._note) as part:
+                part.write_text(json.dumps(dict(plan=self.plan, stages=self.stages), indent=1))
+        barrier()
+
+
+class _LastMetrics(Hook):
+    """Keeps the metrics of the newest validation."""
+
+    metrics: dict[str, Any] | None = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        self.metrics = metrics
+
+
+def name_visualizer(cfg: Config, name: str) -> None:
+    """Give the visualizer of a stage a name of its own."""
+    # MMEngine hands out the same visualizer, with its folder, for the same name.
+    if cfg.get('visualizer') is not None:
+        cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{name}'

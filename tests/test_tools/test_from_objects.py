@@ -1,0 +1,115 @@
+"""``train --from-objects``: a classifier of the objects, then the detector, gone on with after a kill."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+from hoyer_det.commands.from_objects import FromObjects, classifier_config
+from hoyer_det.config import load_config
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+CONFIG = 'configs/hoyer_ssd_vocformat.py'
+OPTIONS = [
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'model.backbone.width=0.125',
+    'model.neck.in_channels=(64,128)',
+    'model.neck.out_channels=(64,128,64,32)',
+    'model.bbox_head.in_channels=(64,128,64,32)',
+    'optim_wrapper.optimizer.lr=1e-9',
+]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+
+
+def test_detector_starts_with_what_the_classifier_learned(
+    voc_folder: Path, tmp_path: Path, run_tool: Callable
+) -> None:
+    work_dir = tmp_path / 'work'
+    command = ['train', CONFIG, '--from-objects', '--object-epochs', 1, '--work-dir', work_dir]
+    options = ['--cfg-options', f'data_root={voc_folder}', *OPTIONS]
+    done = run_tool(*command, *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[-3:]
+    assert [line.split()[0] for line in lines[:2]] == ['objects', 'detector']
+    assert 'top1' in lines[0] and 'pascal_voc/mAP' in lines[1]
+
+    objects, detector = work_dir / 'objects' / 'epoch_1.pth', work_dir / 'epoch_1.pth'
+    learned, own = weights(objects), weights(detector)
+    shared = [name for name in learned if name.startswith('backbone.') and 'conv' in name]
+    assert len(shared) == 8
+    # The detector hardly learns at this rate, and shrinks weights even less.
+    for name in shared:
+        torch.testing.assert_close(learned[name], own[name], atol=1e-6, rtol=0)
+    assert learned['head.fcs.0.weight'].shape == (3, 64)
+
+    again = run_tool(*command, *options)
+    assert again.returncode == 1 and again.stderr.count('\n') == 1
+    assert 'by --from-objects; add --resume' in again.stderr
+    note = work_dir / 'from_objects.json'
+    content = json.loads(note.read_text())
+    del content['stages']['detector']
+    note.write_text(json.dumps(content))
+    for path in (detector, work_dir / 'last_checkpoint'):
+        path.unlink()
+    before = objects.stat().st_mtime
+    resumed = run_tool(*command, '--resume', *options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert objects.stat().st_mtime == before and detector.is_file()
+
+
+@pytest.mark.parametrize('twin', [None, 'relu'])
+@pytest.mark.parametrize('name', ['hoyer_ssd_vocformat', 'hoyer_retinanet_r18_vocformat'])
+def test_classifier_has_the_detectors_backbone(name, twin, voc_folder):
+    cfg = load_config(CONFIGS / f'{name}.py', {'data_root': str(voc_folder)}, twin)
+    made = classifier_config(cfg, 7)
+    assert made.model.head.num_classes == 3
+    assert (made.train_cfg.max_epochs, made.param_scheduler[1].T_max) == (7, 7)
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        classifier, detector = MODELS.build(made.model), MODELS.build(cfg.model)
+    detector = getattr(detector, 'detector', detector)
+    own, theirs = classifier.backbone.state_dict(), detector.backbone.state_dict()
+    assert all(theirs[key].shape == value.shape for key, value in own.items() if key in theirs)
+    assert sum(key in theirs for key in own) > 0.8 * len(own)
+
+
+def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)})
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(ValueError, match='--object-epochs 0: must be at least 1'):
+        FromObjects(cfg, 0)
+    cfg.model.neck.in_channels = (1, 2)
+    with pytest.raises(Exception, match='out_channels must begin with in_channels'):
+        FromObjects(cfg)
+    cfg.model.neck.in_channels = (128, 256)
+    cfg.model.backbone = dict(type='Darknet', depth=53)
+    with pytest.raises(ValueError, match='knows HoyerVGG and HoyerResNet, the backbone is Darknet'):
+        FromObjects(cfg)
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--object-epochs', '5'], '--object-epochs: belongs to --from-objects'),
+        (['--from-objects', '--from-twin'], '--from-twin: does not go with --from-objects'),
+        (['--from-objects', '--resume', 'x.pth'], '--resume x.pth: with --from-objects'),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, message, monkeypatch) -> None:
+    from hoyer_det.commands import train
+
+    monkeypatch.setattr('sys.argv', ['train', CONFIG, *flags])
+    with pytest.raises(ValueError, match=message):
+        train.check_arguments(train.parse_args())
