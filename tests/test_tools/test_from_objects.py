@@ -97,6 +97,8 @@ def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: P
     cfg.model.backbone = dict(type='Darknet', depth=53)
     with pytest.raises(ValueError, match='knows HoyerVGG and HoyerResNet, the backbone is Darknet'):
         FromObjects(cfg)
+    with pytest.raises(ValueError, match='the config is that of a classifier'):
+        classifier_config(load_config(CONFIGS / 'pretrain' / 'digits_hoyer_vgg11.py'), 1)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ class FromObjects(StagedTraining):
     def __init__(self, cfg: Config, epochs: int = OBJECT_EPOCHS, resume: bool = False) -> None:
         if epochs < 1:
             raise ValueError(f'--object-epochs {epochs}: must be at least 1')
-        names = dict(objects=epochs, detector=cfg.train_cfg.max_epochs)
+        names = dict(objects=epochs)
+        if cfg.train_cfg.get('max_epochs') is not None:
+            names['detector'] = cfg.train_cfg.max_epochs
         super().__init__(cfg.work_dir, '--from-objects', dict(epochs=names), names, resume)
         self._detector = copy.deepcopy(cfg)
         with torch.device('meta'):
@@ -70,8 +72,10 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
         epochs: Epochs of the classifier.
 
     Raises:
-        ValueError: If its backbone is neither ``HoyerVGG`` nor ``HoyerResNet``.
+        ValueError: If it is no detector, or its backbone neither ``HoyerVGG`` nor ``HoyerResNet``.
     """
+    if cfg.model.type == 'SpikingClassifier':
+        raise ValueError('--from-objects: the config is that of a classifier; give a detector')
     made = load_config(_CLASSIFIER, complete=False)
     backbone = copy.deepcopy(_backbone(cfg))
     for key in ('init_cfg', 'out_stream', 'ssd_tail'):

@@ -70,6 +70,15 @@ def _three_ways(title: str, epochs: int) -> ExperimentSet:
     return ExperimentSet(title, (*twins.runs, from_twin), twins.data_root)
 
 
+def _from_objects(title: str, epochs: int) -> ExperimentSet:
+    """SSD and its ReLU twin, whose backbones have learned to classify the objects before."""
+    twins = _against_twin(title, epochs)
+    runs = tuple(
+        Run(run.name, run.config, run.options, (*run.flags, '--from-objects')) for run in twins.runs
+    )
+    return ExperimentSet(title, runs, twins.data_root)
+
+
 def _width(width: float) -> dict[str, object]:
     """Options of the small SSD with another width, 0.25 being its own."""
     stages = (int(512 * width), int(1024 * width))
@@ -175,6 +184,7 @@ SETS = {
     ),
     'probe': _probe('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
+    'voc_sample_from_objects': _from_objects(f'{_TITLE}, the objects first', 20),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
     'regularizer_shapes': _regularizer(
         'Regularizer weight on the synthetic shapes, SSD at 128 px in 12 epochs',
