@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from hoyer_det.commands.errors import one_line_errors
+from hoyer_det.commands.from_twin import drop_starts
 from hoyer_det.config import move_data
 from hoyer_det.engine.checkpoint import check_fit, read_finite
 from hoyer_det.engine.finite_hook import first_nonfinite
@@ -84,6 +85,7 @@ def portable_config(cfg: Config, path: str) -> str:
     """
     for key in _DROPPED:
         cfg.pop(key, None)
+    drop_starts(cfg.model)  # of which nothing is left in the weights
     root = cfg.get('data_root')
     if root and Path(root).is_absolute():
         move_data(cfg, f'data/{Path(root).name}/', path)
