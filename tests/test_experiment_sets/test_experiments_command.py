@@ -9,7 +9,7 @@ import torch
 from hoyer_det import config_path
 from hoyer_det.commands import experiments as command
 from hoyer_det.config import load_config
-from hoyer_det.experiments.costs import RELU, measure_costs
+from hoyer_det.experiments.costs import OTHERS, measure_costs
 from hoyer_det.experiments.costs_report import write_costs_report
 from hoyer_det.experiments.deployed import deploy_all
 from hoyer_det.experiments.deployed_report import write_deployed_report
@@ -87,7 +87,7 @@ def test_table_gives_mean_spread_and_share(tmp_path):
 
 
 def test_report_of_costs(tmp_path):
-    runs = Run('relu', _SSD, flags=RELU), Run('spiking', _SSD), Run('later', _SSD)
+    runs = Run('relu', _SSD, flags=('--twin', 'relu')), Run('spiking', _SSD), Run('later', _SSD)
     for run, rate, energy in zip(runs, (None, 0.25), (400.0, 100.0), strict=False):
         for seed, figure in enumerate((0.2, 0.4)):
             folder = work_dir(tmp_path, run, seed)
@@ -153,9 +153,9 @@ def test_runs_of_a_config_have_the_same_epochs_and_differ(name):
         runs.add(f'{way} {model} {neurons} {cfg.custom_hooks}')
     assert all(len(found) == 1 for found in epochs.values())
     assert len(runs) == len(SETS[name].runs)
-    if SETS[name].costed:  # a ReLU twin is analysed beside its spiking network
+    if SETS[name].costed:  # some twins are analysed beside their spiking network
         spiking = [run.options for run in SETS[name].runs if not run.flags]
-        assert all(run.options in spiking for run in SETS[name].runs if run.flags == RELU)
+        assert all(run.options in spiking for run in SETS[name].runs if run.flags in OTHERS)
 
 
 def test_wrong_number_of_seeds_is_one_line(monkeypatch):

@@ -12,7 +12,8 @@ from .running import RESULT, option_flags, read_final, work_dir
 from .sets import ExperimentSet, Run
 
 COSTS = 'costs.json'
-RELU = ('--twin', 'relu')
+# Twins without a Hoyer neuron: each is analysed beside the spiking network whose twin it is.
+OTHERS = [('--twin', 'relu'), ('--twin', 'lif')]
 TABLE = '45nm'  # of the energy constants
 
 
@@ -47,11 +48,11 @@ def _measured(
 ) -> dict[str, Any]:
     checkpoint = find_latest_checkpoint(str(folder))
     command = [run.config, checkpoint, *run.flags]
-    if run.flags == RELU:  # is analysed beside the spiking network whose twin it is
+    if run.flags in OTHERS:
         (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
         beside = folder.with_name(folder.name.replace(run.name, own.name, 1))
         command = [run.config, find_latest_checkpoint(str(beside))]
-        command += ['--compare-twin', 'relu', checkpoint]
+        command += ['--compare-twin', run.flags[1], checkpoint]
     with tempfile.TemporaryDirectory(dir=folder) as report:
         place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)
         options = option_flags({**run.options, 'data_root': data_root})
