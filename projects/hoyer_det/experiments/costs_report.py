@@ -72,8 +72,10 @@ def _plot(experiments: ExperimentSet, found: dict[str, list[dict[str, Any]]], fi
         energies = [cost['total_uj'] for cost in costs]
         figures = [cost['figures'][experiments.metric] for cost in costs]
         axes.plot(energies, figures, f'C{index}o', label=name.replace('_', ' '))
-    axes.set(xlabel='µJ an image, memory included', ylabel=experiments.metric, xscale='log')
+    axes.set(xlabel='µJ an image, memory included', ylabel=experiments.metric)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
     axes.set_title(experiments.title, fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(loc='lower right', fontsize=8)
     figure.savefig(file, dpi=120)
