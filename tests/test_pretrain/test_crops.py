@@ -11,6 +11,7 @@ from hoyer_det.config import load_config
 from hoyer_det.pretrain import ObjectCropsDataset
 from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 
 def detection(root: Path) -> dict:
@@ -47,6 +48,16 @@ def test_an_object_is_cut_out_with_what_is_around_it(two_objects):
     assert torch.equal(cell['inputs'] == 255, white.expand(3, -1, -1))
     # Around (8, 16), 64 a side: what is outside the image is missing.
     assert dot['inputs'].shape == (3, 48, 40)
+
+
+def test_a_turned_photograph_is_turned_back(two_objects):
+    file = two_objects / 'JPEGImages' / 'a.png'
+    with Image.open(file) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+        image.rotate(90, expand=True).save(file, exif=exif)
+    (cell, _) = ObjectCropsDataset(detection(two_objects), [], context=2.0)
+    assert (cell['inputs'][:, 15:25, 10:30] == 255).all()
 
 
 def test_small_objects_are_left_out_and_none_is_refused(two_objects):

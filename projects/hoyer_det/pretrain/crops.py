@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet.registry import DATASETS
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .datasets import ClassificationDataset
 
@@ -22,7 +22,8 @@ class _Crops:
         path, (left, top, right, bottom), label = self._objects[index]
         reach = self._context * max(right - left, bottom - top) / 2
         x, y = (left + right) / 2, (top + bottom) / 2
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)  # as detectors read it
             inside = max(x - reach, 0), max(y - reach, 0)
             outside = min(x + reach, image.width), min(y + reach, image.height)
             return image.convert('RGB').crop([round(side) for side in (*inside, *outside)]), label
