@@ -73,7 +73,7 @@ def make_twin(cfg: Config, kind: str) -> Config:
         raise ValueError(f'{name}: its model {what}, so it has no {kind} twin')
     if kind == 'lif':
         content.model = _over_time(content.model, name)
-    content.custom_hooks = _hooks(content.get('custom_hooks') or [], kind)
+    content.custom_hooks = twin_hooks(content.get('custom_hooks') or [], kind)
     content.twin = kind
     if content.get('work_dir'):
         content.work_dir = f'{content.work_dir.rstrip("/")}_{kind}'
@@ -85,6 +85,22 @@ def make_twin(cfg: Config, kind: str) -> Config:
         filename=file and str(file.with_name(f'{file.stem}_{kind}{file.suffix}')),
         env_variables=cfg.env_variables,
     )
+
+
+def twin_hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the hooks of an experiment that its twin keeps, as the twin has them.
+
+    Args:
+        hooks: Configs of custom hooks.
+        kind: One of :data:`TWINS`.
+    """
+    if kind in ('relu', 'lif'):
+        return [hook for hook in hooks if _name(hook) not in _NEURON_HOOKS]
+    if kind == 'level':
+        return hooks
+    return [
+        {**hook, 'weight': 0.0} if _name(hook) == 'HoyerRegularizerHook' else hook for hook in hooks
+    ]
 
 
 def check_twin(cfg: Config, path: str) -> None:
@@ -171,16 +187,6 @@ def _is_ours(name: str) -> bool:
         and module.__module__.startswith('hoyer_det.')
         and 'act_cfg' in inspect.signature(module).parameters
     )
-
-
-def _hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    if kind in ('relu', 'lif'):
-        return [hook for hook in hooks if _name(hook) not in _NEURON_HOOKS]
-    if kind == 'level':
-        return hooks
-    return [
-        {**hook, 'weight': 0.0} if _name(hook) == 'HoyerRegularizerHook' else hook for hook in hooks
-    ]
 
 
 def _name(node: dict[str, Any]) -> str:

@@ -33,6 +33,15 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
 
 
+def check_same_convolutions(objects: Path, detector: Path) -> None:
+    learned, own = weights(objects), weights(detector)
+    shared = [name for name in learned if name.startswith('backbone.') and 'conv' in name]
+    assert len(shared) == 8
+    # The detector hardly learns at this rate, and shrinks weights even less.
+    for name in shared:
+        torch.testing.assert_close(learned[name], own[name], atol=1e-6, rtol=0)
+
+
 def test_detector_starts_with_what_the_classifier_learned(
     voc_folder: Path, tmp_path: Path, run_tool: Callable
 ) -> None:
@@ -46,13 +55,8 @@ def test_detector_starts_with_what_the_classifier_learned(
     assert 'top1' in lines[0] and 'pascal_voc/mAP' in lines[1]
 
     objects, detector = work_dir / 'objects' / 'epoch_1.pth', work_dir / 'epoch_1.pth'
-    learned, own = weights(objects), weights(detector)
-    shared = [name for name in learned if name.startswith('backbone.') and 'conv' in name]
-    assert len(shared) == 8
-    # The detector hardly learns at this rate, and shrinks weights even less.
-    for name in shared:
-        torch.testing.assert_close(learned[name], own[name], atol=1e-6, rtol=0)
-    assert learned['head.fcs.0.weight'].shape == (3, 64)
+    check_same_convolutions(objects, detector)
+    assert weights(objects)['head.fcs.0.weight'].shape == (3, 64)
 
     again = run_tool(*command, *options)
     assert again.returncode == 1 and again.stderr.count('\n') == 1
@@ -69,7 +73,19 @@ def test_detector_starts_with_what_the_classifier_learned(
     assert objects.stat().st_mtime == before and detector.is_file()
 
 
-@pytest.mark.parametrize('twin', [None, 'relu'])
+def test_relu_twin_starts_with_the_objects_too(
+    voc_folder: Path, tmp_path: Path, run_tool: Callable
+) -> None:
+    work_dir = tmp_path / 'work'
+    command = ['train', CONFIG, '--twin', 'relu', '--from-objects', '--object-epochs', 1]
+    options = ['--cfg-options', f'data_root={voc_folder}', *OPTIONS]
+    done = run_tool(*command, '--work-dir', work_dir, *options)
+    assert done.returncode == 0, done.stderr
+    assert 'spike' not in done.stdout
+    check_same_convolutions(work_dir / 'objects' / 'epoch_1.pth', work_dir / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('twin', [None, 'relu', 'onebit'])
 @pytest.mark.parametrize('name', ['hoyer_ssd_vocformat', 'hoyer_retinanet_r18_vocformat'])
 def test_classifier_has_the_detectors_backbone(name, twin, voc_folder):
     cfg = load_config(CONFIGS / f'{name}.py', {'data_root': str(voc_folder)}, twin)
@@ -83,6 +99,9 @@ def test_classifier_has_the_detectors_backbone(name, twin, voc_folder):
     own, theirs = classifier.backbone.state_dict(), detector.backbone.state_dict()
     assert all(theirs[key].shape == value.shape for key, value in own.items() if key in theirs)
     assert sum(key in theirs for key in own) > 0.8 * len(own)
+    hooks = {hook['type']: hook for hook in made.custom_hooks}
+    regularizer = hooks.get('HoyerRegularizerHook', {}).get('weight')
+    assert regularizer == {None: 1e-8, 'relu': None, 'onebit': 0.0}[twin]
 
 
 def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: Path) -> None:
@@ -97,6 +116,11 @@ def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: P
     cfg.model.backbone = dict(type='Darknet', depth=53)
     with pytest.raises(ValueError, match='knows HoyerVGG and HoyerResNet, the backbone is Darknet'):
         FromObjects(cfg)
+    over_time = load_config(
+        CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)}, 'lif'
+    )
+    with pytest.raises(ValueError, match='does not go with --twin lif'):
+        classifier_config(over_time, 1)
     with pytest.raises(ValueError, match='the config is that of a classifier'):
         classifier_config(load_config(CONFIGS / 'pretrain' / 'digits_hoyer_vgg11.py'), 1)
 

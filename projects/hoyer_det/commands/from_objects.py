@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
+from ..twins import TWINS, twin_hooks
 from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 OBJECT_EPOCHS = 30
@@ -24,8 +25,8 @@ class FromObjects(StagedTraining):
     ``work_dir/from_objects.json``, and stages that stand there are not run again.
 
     Args:
-        cfg: Completed config of a detector with a ``HoyerVGG`` or ``HoyerResNet``, spiking or the ReLU
-            twin; has a ``work_dir``.
+        cfg: Completed config of a detector with a ``HoyerVGG`` or ``HoyerResNet``, spiking or a twin of
+            one time step; has a ``work_dir``.
         epochs: Epochs of the classifier.
         resume: Whether to go on with what is in the work folder.
 
@@ -72,10 +73,13 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
         epochs: Epochs of the classifier.
 
     Raises:
-        ValueError: If it is no detector, or its backbone neither ``HoyerVGG`` nor ``HoyerResNet``.
+        ValueError: If it is no detector, or its backbone neither ``HoyerVGG`` nor ``HoyerResNet``, or
+            runs over several time steps.
     """
     if cfg.model.type == 'SpikingClassifier':
         raise ValueError('--from-objects: the config is that of a classifier; give a detector')
+    if cfg.get('twin') == 'lif':
+        raise ValueError('--from-objects: does not go with --twin lif; leave one of them out')
     made = load_config(_CLASSIFIER, complete=False)
     backbone = copy.deepcopy(_backbone(cfg))
     for key in ('init_cfg', 'out_stream', 'ssd_tail'):
@@ -89,6 +93,9 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
             f'--from-objects: knows HoyerVGG and HoyerResNet, the backbone is {backbone.type}; leave it out'
         )
     made.model.backbone = backbone
+    if cfg.get('twin') in TWINS:
+        made.twin = cfg.twin
+        made.custom_hooks = twin_hooks(made.custom_hooks, cfg.twin)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         source = cfg.train_dataloader if key == 'train_dataloader' else cfg.val_dataloader
         made[key].dataset.dataset = copy.deepcopy(source.dataset)
