@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from hoyer_det_runtime.engines import open_engine
 from hoyer_det_runtime.spikes import SpikeEngine, native
-from hoyer_det_runtime.spikes.native import INSTRUCTIONS
+from instructions import PATHS
 from onnx import TensorProto, helper
 from onnx_layers import Builder, random_network
 
@@ -35,13 +35,13 @@ def assert_equal(model, batch=2, threads=1, instructions='native', rates=None):
     return engine, expected
 
 
-@pytest.mark.parametrize('instructions', INSTRUCTIONS)
+@pytest.mark.parametrize('instructions', PATHS)
 @pytest.mark.parametrize('seed', range(12))
 def test_spikes_of_random_networks_are_equal(seed, instructions):
     assert_equal(random_network(seed), 1 + seed % 3, 1 + seed % 2, instructions)
 
 
-@pytest.mark.parametrize('instructions', INSTRUCTIONS)
+@pytest.mark.parametrize('instructions', PATHS)
 @pytest.mark.parametrize('largest', [15, 31, 127])
 @pytest.mark.parametrize('level, rate', [(-40000, 1), (40000, 0)])
 def test_every_input_active_and_none(level, rate, largest, instructions):
@@ -128,7 +128,7 @@ def residual_network(weight_steps):
 
 
 @pytest.mark.parametrize('weight_steps', [True, False], ids=['int8', 'float'])
-@pytest.mark.parametrize('instructions', INSTRUCTIONS)
+@pytest.mark.parametrize('instructions', PATHS)
 def test_a_residual_stream(instructions, weight_steps):
     model = residual_network(weight_steps)
     images = np.random.default_rng(1).integers(0, 256, (2, 3, 12, 12), np.uint8)

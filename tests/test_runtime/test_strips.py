@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 import pytest
 from hoyer_det_runtime.spikes import SpikeEngine, chains
-from hoyer_det_runtime.spikes.native import INSTRUCTIONS
 from hoyer_det_runtime.spikes.strips import Part, Vertical, cut
+from instructions import PATHS
 from onnx_layers import random_network
 
 
@@ -55,7 +55,7 @@ def test_two_convolutions_and_a_pooling_by_hand():
 
 
 @pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
-@pytest.mark.parametrize('instructions', INSTRUCTIONS)
+@pytest.mark.parametrize('instructions', PATHS)
 @pytest.mark.parametrize('seed', range(12))
 def test_strips_change_no_spike(seed, instructions, monkeypatch):
     model = random_network(seed)
