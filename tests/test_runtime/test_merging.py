@@ -67,3 +67,39 @@ def test_what_others_read_is_left_and_the_model_is_not_changed():
     model = readouts((4, 3, True), (6, 3, True)).model()
     before = model.SerializeToString()
     assert merge_readouts(model) is not model and model.SerializeToString() == before
+
+
+def odd_readouts(change):
+    """Two read-outs that differ from those of an export."""
+    net = Builder(seed=3)
+    spikes = net.real(net.stem(40))
+    for index in range(2):
+        kernel = 1 + 2 * index if change == 'kernels' else 3
+        attributes = dict(pads=[1] * 4, **dict(group=4) if change == 'groups' else {})
+        shape = 20, 10 if change == 'groups' else 40, kernel, kernel
+        kind = np.uint8 if change == 'types' and index else np.int8
+        weight = net.constant(net.random.integers(0, 32, shape).astype(kind))
+        if change == 'defaults':
+            weight = net.add('DequantizeLinear', weight, net.constant(np.float32(0.5)))
+        else:
+            step = net.constant(net.random.uniform(0.1, 1, 20).astype(np.float32))
+            weight = net.add('DequantizeLinear', weight, step, axis=0)
+        value = net.add('Conv', spikes, weight, **attributes)
+        last = {} if change == 'defaults' else dict(perm=[0, 2, 3, 1])
+        value = net.add('Transpose', value, **last)
+        net.output(net.add('Relu', value) if change == 'readers between' else value)
+    return net.model()
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
+@pytest.mark.parametrize(
+    'change, left',
+    [('groups', 2), ('kernels', 2), ('types', 2), ('defaults', 2), ('readers between', 1)],
+)
+def test_other_readouts_compute_the_same(change, left):
+    model = odd_readouts(change)
+    merged = merge_readouts(model)
+    assert sum(node.op_type == 'Conv' for node in merged.graph.node) == left
+    expected = outputs(model, IMAGES)
+    for found, values in zip(SpikeEngine(model)(IMAGES).values(), expected, strict=True):
+        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-3)

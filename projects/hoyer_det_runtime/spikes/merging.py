@@ -4,7 +4,9 @@ from collections import defaultdict
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from .graph import attributes
 
 _LAST = [0, 2, 3, 1]  # permutation that puts channels last
 
@@ -12,9 +14,10 @@ _LAST = [0, 2, 3, 1]  # permutation that puts channels last
 def merge_readouts(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model that computes the same with fewer convolutions.
 
-    Merged are ``Conv`` nodes of the same input and window, whose weights are int8 with a step for each
-    channel and whose outputs go to a ``Transpose`` that puts channels last, and nowhere else. In their place
-    stand one ``Conv``, one ``Transpose`` and a ``Split`` of the channels. The given model is not changed.
+    Merged are ``Conv`` nodes of the same input and window and one group, whose weights are int8 with a step
+    for each channel and whose outputs go to a ``Transpose`` that puts channels last, and nowhere else. In
+    place of the first stand one ``Conv``, one ``Transpose`` and a ``Split`` of the channels. The given model
+    is not changed.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -24,15 +27,19 @@ def merge_readouts(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == 'DequantizeLinear'
         and len(node.input) == 2
         and all(name in constants for name in node.input)
-        and helper.get_node_attr_value(node, 'axis') == 0
+        and constants[node.input[0]].data_type == TensorProto.INT8
+        and len(constants[node.input[1]].dims) <= 1
+        and attributes(node).get('axis', 1) == 0
     }
     transposes = _transposes(graph)
     alike: dict[tuple, list[NodeProto]] = defaultdict(list)
     for node in graph.node:
         fits = node.op_type == 'Conv' and node.input[1] in restored and node.output[0] in transposes
+        fits = fits and attributes(node).get('group', 1) == 1
         if fits and all(name in constants for name in node.input[2:]):
             window = sorted(a.SerializeToString() for a in node.attribute)
-            alike[(node.input[0], *window)].append(node)
+            kernel = constants[restored[node.input[1]][0]].dims[1:]
+            alike[(node.input[0], *kernel, *window)].append(node)
     groups = [nodes for nodes in alike.values() if len(nodes) > 1]
     if not groups:
         return model
@@ -45,7 +52,7 @@ def merge_readouts(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes = replaced.get(node.output[0] if node.output else '')
         if nodes is None and not (node.output and node.output[0] in gone):
             merged.graph.node.append(node)
-        elif nodes is not None and node is nodes[-1]:
+        elif nodes is not None and node is nodes[0]:  # whose readers may come before the others
             weights = [
                 [numpy_helper.to_array(constants[n]) for n in restored[c.input[1]]] for c in nodes
             ]
@@ -72,7 +79,7 @@ def _transposes(graph: onnx.GraphProto) -> dict[str, NodeProto]:
         for name, nodes in readers.items()
         if len(nodes) == 1
         and nodes[0].op_type == 'Transpose'
-        and list(helper.get_node_attr_value(nodes[0], 'perm')) == _LAST
+        and attributes(nodes[0]).get('perm') == _LAST
         and name not in wanted
     }
 
