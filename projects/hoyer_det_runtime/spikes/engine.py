@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from . import native
 from .checks import check_shapes
-from .graph import Graph
+from .graph import Graph, check
 from .islands import Island
 from .layers import BITS, Fire, RealConv, RealStem, StemConv
 from .matching import find_layers
@@ -66,10 +66,15 @@ class SpikeEngine:
                 model = onnx.load(model)
             except DecodeError as error:
                 raise ValueError(f'{model}: no ONNX file, or a damaged one ({error})') from error
+        check(model)
         self._library = native.library(instructions)
         self._threads = threads
         self._graph = graph = Graph(merge_readouts(model))
         self.layers = find_layers(graph, self._library.largest_stem_weight())
+        if len(graph.inputs) != 1:
+            raise ValueError(
+                f'the model has {len(graph.inputs)} inputs; it must have one, the image'
+            )
         if not any(isinstance(layer, BITS) for layer in self.layers):
             raise ValueError(
                 'the model has no spiking layer in the form that hoyer-det export writes'
@@ -128,7 +133,7 @@ class SpikeEngine:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run uint8 images (N, 3, H, W); return the outputs of the model by name."""
         ready = self._prepare(len(images))
-        values = {self._graph.inputs[0]: images}
+        values = {**self._graph.constants, self._graph.inputs[0]: images}
         for _, step in ready.steps:
             step(values)
         return {name: self._value(ready.plan, name, values) for name in self._graph.outputs}
@@ -194,15 +199,17 @@ class SpikeEngine:
     def _layer_steps(self, plan: Plan, stage: Stage) -> list[tuple[str, _Step]]:
         made = {layer.output for layer in stage.layers}
         outside = {name for layer in stage.layers for name in layer.inputs} - made
-        calls = plan.steps(stage.layers)
         image = outside & self._images
         numbers = [n for n in outside & self._numbers if n not in self._own]
+        for name in numbers:  # they come before the stage runs: not into memory that it frees
+            plan.wanted_numbers(name)
+        calls = plan.steps(stage.layers)
 
         def take_over(values: dict[str, np.ndarray]) -> None:
             for name in image:
-                plan.image[...] = values[name]
+                _put(values[name], plan.image)
             for name in numbers:
-                plan.numbers[name][...] = values[name].transpose(0, 2, 3, 1)
+                _put(values[name].transpose(0, 2, 3, 1), plan.numbers[name])
 
         return [('inputs', take_over), *((name, _without_values(call)) for name, call in calls)]
 
@@ -223,7 +230,7 @@ class SpikeEngine:
         if name in self._bits:
             return self._unpacked(plan, name)
         if name in self._own:
-            return np.ascontiguousarray(plan.numbers[name].transpose(0, 3, 1, 2))
+            return plan.numbers[name].transpose(0, 3, 1, 2).copy()  # the next call writes there
         return values[name]
 
     def _unpacked(self, plan: Plan, name: str) -> np.ndarray:
@@ -233,6 +240,15 @@ class SpikeEngine:
         sizes = (ctypes.c_int64(n) for n in (len(bits), channels, bits.shape[1] * bits.shape[2]))
         self._library.unpack(*sizes, native.address(bits), native.address(out))
         return out
+
+
+def _put(values: np.ndarray, place: np.ndarray) -> None:
+    if (values.shape, values.dtype) != (place.shape, place.dtype):
+        raise ValueError(
+            f'the engine on spikes takes {place.dtype} {place.shape} here, not {values.dtype} '
+            f'{values.shape}'
+        )
+    place[...] = values
 
 
 def _without_values(call: Callable[[], object]) -> _Step:

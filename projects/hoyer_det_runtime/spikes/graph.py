@@ -8,14 +8,26 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 
+def check(model: onnx.ModelProto) -> None:
+    """Make sure that a model is valid ONNX.
+
+    Raises:
+        ValueError: If it is not; says why in a line.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise _invalid(error) from error
+
+
 class Graph:
     """Nodes in order, with what produces and reads each value.
 
     Args:
-        model: The model.
+        model: A model that was checked.
 
     Raises:
-        ValueError: If it is no valid ONNX model; says why in a line.
+        ValueError: If its types and shapes do not fit each other; says why in a line.
 
     Attributes:
         nodes: In topological order, without constants.
@@ -28,17 +40,15 @@ class Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         try:
-            onnx.checker.check_model(model)
             model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            reason = ' '.join(str(error).split())
-            raise ValueError(f'no valid ONNX model ({reason[:200]})') from error
+        except onnx.shape_inference.InferenceError as error:
+            raise _invalid(error) from error
         graph = model.graph
         self.model = model
         self.constants = {t.name: _array(t) for t in graph.initializer}
         self.nodes: list[NodeProto] = []
         for node in graph.node:
-            if node.op_type == 'Constant':
+            if node.op_type == 'Constant' and node.attribute[0].name == 'value':
                 self.constants[node.output[0]] = attributes(node)['value']
             else:
                 self.nodes.append(node)
@@ -79,6 +89,11 @@ def attributes(node: NodeProto) -> dict[str, Any]:
             value = value.decode()
         found[attribute.name] = value
     return found
+
+
+def _invalid(error: Exception) -> ValueError:
+    reason = ' '.join(str(error).split())
+    return ValueError(f'no valid ONNX model ({reason[:200]})')
 
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:

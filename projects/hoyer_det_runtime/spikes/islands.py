@@ -52,7 +52,9 @@ class Island:
                 drop += readers
                 shape = [shape[axis] for axis in _LAST]
                 nodes = [_renamed(node, readers, name) for node in nodes]
-            values.append(helper.make_tensor_value_info(name, graph.types[name], ['N', *shape[1:]]))
+            # The number of images is free, as are sides that are not known.
+            sides = [None if axis == 0 else side or None for axis, side in enumerate(shape)]
+            values.append(helper.make_tensor_value_info(name, graph.types[name], sides))
         nodes = [node for node in nodes if not any(node is other for other in drop)]
         outputs = [
             helper.make_tensor_value_info(name, graph.types.get(name, TensorProto.FLOAT), None)
@@ -73,12 +75,19 @@ class Island:
                 model.SerializeToString(), options, providers=['CPUExecutionProvider']
             )
         except Exception as error:  # its own classes share no base but this
-            reason = ' '.join(str(error).split())
-            raise ValueError(f'ONNX Runtime: {reason[:300]}') from error
+            raise _refused(error) from error
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run."""
-        return dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
+        try:
+            return dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
+        except Exception as error:
+            raise _refused(error) from error
+
+
+def _refused(error: Exception) -> ValueError:
+    reason = ' '.join(str(error).split())
+    return ValueError(f'ONNX Runtime: {reason[:300]}')
 
 
 def _puts_channels_last(node: NodeProto) -> bool:
