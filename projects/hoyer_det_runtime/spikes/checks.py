@@ -1,5 +1,7 @@
 """Makes sure that the C code stays within its arrays, whatever a file says."""
 
+import math
+
 from .layers import (
     AddNumbers,
     Fire,
@@ -35,10 +37,7 @@ def check_shapes(layers: list[Layer], shapes: dict[str, Shape]) -> None:
     for layer in layers:
         for name in (*layer.inputs, layer.output):
             shape = shapes.get(name, ())
-            size = 1
-            for side in shape[1:]:
-                size *= side
-            if len(shape) != 4 or not 0 < size < _LARGEST:
+            if len(shape) != 4 or min(shape[1:]) < 1 or math.prod(shape[1:]) >= _LARGEST:
                 raise ValueError(f'{name}: has no size (N, C, H, W) with C, H and W fixed: {shape}')
         expected = _expected(layer, [shapes[name][1:] for name in layer.inputs])
         if shapes[layer.output][1:] not in expected:
@@ -74,23 +73,17 @@ def _expected(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 def _sides(sides: tuple[int, int], geometry: Geometry) -> list[tuple[int, ...]]:
     """Return the possible heights and widths behind a window: rounded down, or up."""
-    made = []
-    for up in (0, 1):
-        spans = [
-            (kernel - 1) * dilation + 1
-            for kernel, dilation in zip(geometry.kernel, geometry.dilation, strict=True)
-        ]
-        made.append(
-            tuple(
-                (side + before + after - span + up * (stride - 1)) // stride + 1
-                for side, before, after, span, stride in zip(
-                    sides,
-                    geometry.padding,
-                    geometry.end_padding,
-                    spans,
-                    geometry.stride,
-                    strict=True,
-                )
-            )
-        )
-    return made
+    spans = [
+        (kernel - 1) * dilation + 1
+        for kernel, dilation in zip(geometry.kernel, geometry.dilation, strict=True)
+    ]
+    windows = [
+        *zip(sides, geometry.padding, geometry.end_padding, spans, geometry.stride, strict=True)
+    ]
+    down = tuple((s + p + e - span) // stride + 1 for s, p, e, span, stride in windows)
+    # But for a last window that would begin behind the image.
+    up = tuple(
+        min(-(-(s + p + e - span) // stride), (s + p - 1) // stride) + 1
+        for s, p, e, span, stride in windows
+    )
+    return [down, up]

@@ -1,7 +1,7 @@
 """Forms in which real-valued tensors are made of spikes and of the image: read-outs, residual streams."""
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from .found import Found, geometry_of, whole_factors
 from .graph import attributes
@@ -22,11 +22,11 @@ def conv(found: Found, node: NodeProto) -> list[Layer] | None:
     spikes, read = found.views.get(node.input[0]), _weights(found, node)
     if spikes is None or read is None:
         return None
-    weight, step, bias, used = read
+    weight, step, bias = read
     geometry = geometry_of(node, weight.shape[2:])
-    if geometry is None:
+    if geometry is None or not found.fits_lists(weight):
         return None
-    replaces = {*node.output, *used}
+    replaces = set(node.output)
     return [RealConv([spikes], node.output[0], weight, step, bias, geometry, replaces=replaces)]
 
 
@@ -40,15 +40,15 @@ def stem(found: Found, node: NodeProto) -> list[Layer] | None:
             return None
         zero, cast = number.item(), graph.producer.get(cast.input[0])
     read = _weights(found, node)
-    if cast is None or cast.op_type != 'Cast' or cast.input[0] not in graph.inputs or read is None:
+    if cast is None or cast.op_type != 'Cast' or not found.is_image(cast.input[0]) or read is None:
         return None
-    weight, step, bias, used = read
+    weight, step, bias = read
     geometry = geometry_of(node, weight.shape[2:])
-    whole = zero == int(zero) and 0 <= zero <= 255
+    whole = zero in range(256) and attributes(cast)['to'] == TensorProto.FLOAT
     if geometry is None or not found.fits_stem(weight, geometry) or not whole:
         return None
-    image, replaces = cast.input[0], {*node.output, *used}
-    common = dict(zero=int(zero), geometry=geometry, replaces=replaces)
+    image = cast.input[0]
+    common = dict(zero=int(zero), geometry=geometry, replaces=set(node.output))
     return [RealStem([image], node.output[0], weight, step, bias, **common)]
 
 
@@ -102,6 +102,7 @@ def add_stream(found: Found, node: NodeProto) -> list[Layer] | None:
             and found.graph.only_reader(own, 'Add')
             and found.graph.shapes.get(other) == found.graph.shapes.get(own)
             and other not in found.views
+            and other not in found.graph.constants
         ):
             found.remove(layer)
             layer.stream, layer.output = other, node.output[0]
@@ -136,28 +137,24 @@ def mean(found: Found, node: NodeProto) -> list[Layer] | None:
     return [MeanNumbers([cut.input[0]], node.output[0], size, replaces=set(node.output))]
 
 
-def _weights(
-    found: Found, node: NodeProto
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]] | None:
-    """Return weights, their steps, the bias, and what stands in for nodes; None if one is no constant."""
+def _weights(found: Found, node: NodeProto) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return weights of int8 or float32, their steps and the bias; None if they are no such constants."""
     name, constants = node.input[1], found.graph.constants
-    weight, step, used = constants.get(name), None, []
+    weight, step, kind = constants.get(name), np.ones(1, np.float32), np.float32
     restoring = found.graph.producer.get(name)
     if restoring is not None and restoring.op_type == 'DequantizeLinear':
         given = [constants.get(n) for n in restoring.input]
         if len(given) != 2 or any(c is None for c in given):
             return None
-        weight, step = given
-        per_channel = attributes(restoring).get('axis', 1) == 0 and step.size == len(weight)
+        (weight, step), kind = given, np.int8
+        per_channel = attributes(restoring).get('axis', 1) == 0 and step.shape == weight.shape[:1]
         if step.size != 1 and not per_channel:
             return None
-        used = [name]
-    if weight is None or weight.ndim != 4:
+    if weight is None or weight.ndim != 4 or weight.dtype != kind:
         return None
-    step = np.ones(1, np.float32) if step is None else step.ravel()
     bias = np.zeros(len(weight), np.float32)
     if len(node.input) > 2 and node.input[2]:
         bias = constants.get(node.input[2])
-        if bias is None:
+        if bias is None or bias.shape != (len(weight),):
             return None
-    return weight, np.broadcast_to(step, len(weight)), bias, used
+    return weight, np.broadcast_to(step.ravel(), len(weight)), bias

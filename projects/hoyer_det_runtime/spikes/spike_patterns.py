@@ -19,7 +19,7 @@ def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
     geometry = geometry_of(node, weight.shape[2:])
     if not ones or np.any(w_zero) or np.any(y_zero) or zero.size != 1 or geometry is None:
         return None
-    if weight.dtype != np.int8 or y_zero.dtype != np.uint8:
+    if weight.dtype != np.int8 or y_zero.dtype != np.uint8 or bias.shape != (len(weight),):
         return None
     nodes, pooling = [node], None
     pool_node = graph.only_reader(node.output[0], 'MaxPool')
@@ -32,7 +32,7 @@ def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
     if clip is None or len(clip.input) != 3:
         return None
     ends = [graph.constants.get(name) for name in clip.input[1:]]
-    if any(c is None for c in ends) or [int(c) for c in ends] != [0, 1]:
+    if any(c is None or c.size != 1 for c in ends) or [c.item() for c in ends] != [0, 1]:
         return None
     flip, flipping = _inversion(found, clip.output[0], len(weight))
     nodes += [clip, *flipping]
@@ -46,9 +46,9 @@ def spiking_conv(found: Found, node: NodeProto) -> list[Layer] | None:
         replaces={name for n in nodes for name in n.output},
     )
     x = node.input[0]
-    if x in found.bits and not zero.item():
+    if x in found.bits and not zero.item() and found.fits_lists(weight):
         conv = SpikingConv([x], target, **common)
-    elif x in graph.inputs and found.fits_stem(weight, geometry):
+    elif found.is_image(x) and found.fits_stem(weight, geometry):
         conv = StemConv([x], target, zero=int(zero.item()), **common)
     else:
         return None
@@ -63,6 +63,8 @@ def fire(found: Found, node: NodeProto) -> list[Layer] | None:
     x, shape = node.input[0], found.graph.shapes.get(node.input[0], ())
     cast = found.graph.only_reader(node.output[0], 'Cast')
     if len(shape) != 4 or cast is None or attributes(cast)['to'] != TensorProto.UINT8:
+        return None
+    if found.graph.types[x] != TensorProto.FLOAT:
         return None
     level = found.channel_values(node.input[1], shape[1])
     if level is None:

@@ -7,7 +7,7 @@ import numpy as np
 from . import native
 
 # Largest magnitude of weights that are added in pairs of bytes: see convolution.h.
-_LARGEST = {native.INT5: 15, native.INT6: 31, native.INT16: 127}
+_LARGEST = {native.INT5: 15, native.INT6: 31, native.INT16: 128}
 
 
 class Rows(NamedTuple):
