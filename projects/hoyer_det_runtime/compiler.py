@@ -37,7 +37,10 @@ def compile_library(
     Raises:
         RuntimeError: If there is no compiler, or it fails.
     """
-    compiler = shlex.split(os.environ.get('CC') or 'cc')  # may have arguments
+    try:
+        compiler = shlex.split(os.environ.get('CC', '')) or ['cc']  # may have arguments
+    except ValueError as error:
+        raise RuntimeError(f'CC={os.environ["CC"]}: cannot be read ({error})') from error
     if shutil.which(compiler[0]) is None:
         raise RuntimeError(f'there is no C compiler ({compiler[0]})')
     # For this source on this kind of processor, as folders are shared between machines.
