@@ -1,13 +1,14 @@
 """Graphs in forms that ``hoyer-det export`` does not write: run, or left to ONNX Runtime, or refused."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
 import pytest
 from hoyer_det_runtime.spikes import SpikeEngine
 from onnx import TensorProto, helper
-from onnx_layers import Builder
+from onnx_layers import Builder, random_network
 
 pytestmark = pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
 
@@ -278,3 +279,15 @@ def test_a_mean_over_images_is_refused():
     fire(net, mean, 99)
     with pytest.raises(ValueError, match=r'\(2, 12, 12, 3\) here, not float32 \(1, 12, 12, 3\)'):
         SpikeEngine(net.model())(np.zeros((2, 3, 12, 12), np.uint8))
+
+
+def test_threads_that_share_an_engine_take_turns():
+    model = random_network(5)
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    images = np.random.default_rng(1).integers(0, 256, (4, 2, *shape), np.uint8)
+    engine = SpikeEngine(model)
+    expected = [engine(some) for some in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, values in zip(pool.map(engine, [*images] * 25), expected * 25, strict=True):
+            for name in values:
+                np.testing.assert_array_equal(found[name], values[name])

@@ -1,6 +1,7 @@
 """Runs an exported model on its spikes."""
 
 import ctypes
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ class SpikeEngine:
         self._last_readers = {} if keep_spikes else self._find_last_readers()
         self._constants = Constants()
         self._ready: dict[int, _Ready] = {}
+        self._lock = threading.Lock()  # calls share the memory of a plan
 
     def _find_last_readers(self) -> dict[int, list[str]]:
         """Return the values that nobody reads behind each layer, by its ``id``."""
@@ -131,12 +133,16 @@ class SpikeEngine:
         return Island(self._graph, stage.nodes, wanted, self._numbers, self._threads)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run uint8 images (N, 3, H, W); return the outputs of the model by name."""
-        ready = self._prepare(len(images))
+        """Run uint8 images (N, 3, H, W); return the outputs of the model by name.
+
+        Several Python threads may call; they take turns.
+        """
         values = {**self._graph.constants, self._graph.inputs[0]: images}
-        for _, step in ready.steps:
-            step(values)
-        return {name: self._value(ready.plan, name, values) for name in self._graph.outputs}
+        with self._lock:
+            ready = self._prepare(len(images))
+            for _, step in ready.steps:
+                step(values)
+            return {name: self._value(ready.plan, name, values) for name in self._graph.outputs}
 
     def timed(self, images: np.ndarray) -> list[tuple[str, float]]:
         """Run uint8 images (N, 3, H, W) and return the seconds of each step by its name.
@@ -146,10 +152,11 @@ class SpikeEngine:
         over from the caller or from it by ``'inputs'``.
         """
         values, times = {self._graph.inputs[0]: images}, []
-        for name, step in self._prepare(len(images)).steps:
-            start = time.perf_counter()
-            step(values)
-            times.append((name, time.perf_counter() - start))
+        with self._lock:
+            for name, step in self._prepare(len(images)).steps:
+                start = time.perf_counter()
+                step(values)
+                times.append((name, time.perf_counter() - start))
         return times
 
     def shape(self, name: str) -> tuple[int, ...]:
