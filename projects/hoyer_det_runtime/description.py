@@ -6,6 +6,14 @@ from typing import Any
 
 KEY = 'hoyer_det'
 FORMAT = 1
+# What preprocessing.py and nms.py read.
+_ENTRIES = {
+    'input': ('size', 'channels', 'scale', 'keep_ratio', 'pad'),
+    'output': (
+        *('score_thr', 'nms_pre', 'levels', 'clip', 'min_bbox_size'),
+        *('nms_iou', 'nms_class_agnostic', 'max_per_img'),
+    ),
+}
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
@@ -47,11 +55,10 @@ def read_description(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f'{path}: is of format {number}, this version reads {FORMAT}; export the checkpoint again'
         )
-    missing = [
-        key
-        for key in ('classes', 'input', 'output')
-        if not isinstance(description.get(key), list | dict)
-    ]
+    missing = [] if isinstance(description.get('classes'), list) else ['classes']
+    for part, keys in _ENTRIES.items():
+        given = description.get(part)
+        missing += [f'{part}.{k}' for k in keys if not isinstance(given, dict) or k not in given]
     if missing:
         raise ValueError(f'{path}: its description has no {", ".join(missing)}; export it again')
     return description
