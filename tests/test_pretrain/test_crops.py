@@ -60,9 +60,24 @@ def test_a_turned_photograph_is_turned_back(two_objects):
     assert (cell['inputs'][:, 15:25, 10:30] == 255).all()
 
 
+def test_an_image_is_read_as_detectors_read_it(two_objects):
+    file = two_objects / 'JPEGImages' / 'a.png'
+    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    assert cv2.imwrite(str(file), image.astype(np.uint16) * 257)
+    (cell, _) = ObjectCropsDataset(detection(two_objects), [], context=2.0)
+    assert cell['inputs'].unique().tolist() == [90, 255]
+    assert cv2.imwrite(str(file), image[::2, ::2])
+    with pytest.raises(
+        ValueError, match=r'a.png: the image is 48 x 40 pixels, its annotation says'
+    ):
+        next(iter(ObjectCropsDataset(detection(two_objects), [])))
+
+
 def test_small_objects_are_left_out_and_none_is_refused(two_objects):
     assert len(ObjectCropsDataset(detection(two_objects), [], min_size=25)) == 1
-    with pytest.raises(ValueError, match='none of the objects of 1 images .* lower min_size'):
+    with pytest.raises(
+        ValueError, match=r'trainval.txt: none of the objects of 1 images .* min_size'
+    ):
         ObjectCropsDataset(detection(two_objects), [], min_size=50)
 
 

@@ -3,30 +3,37 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import DATASETS
-from PIL import Image, ImageOps
+from mmengine.dataset import Compose
+from PIL import Image
 
+from ..datasets.image_size import check_sizes
 from .datasets import ClassificationDataset
 
 
 class _Crops:
-    """Cuts the objects out when they are asked for: a file, a box and a class each."""
+    """Cuts the objects out when they are asked for: what is known of its image, a box and a class each."""
 
-    def __init__(self, objects: Sequence[tuple[str, Sequence[float], int]], context: float) -> None:
+    def __init__(
+        self, objects: Sequence[tuple[dict[str, Any], Sequence[float], int]], context: float
+    ) -> None:
         self._objects, self._context = objects, context
+        self._load = Compose([LoadImageFromFile()])  # as detectors read it
+        check_sizes(self._load)
 
     def __len__(self) -> int:
         return len(self._objects)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        path, (left, top, right, bottom), label = self._objects[index]
+        info, (left, top, right, bottom), label = self._objects[index]
+        image = self._load(dict(info))['img']
         reach = self._context * max(right - left, bottom - top) / 2
         x, y = (left + right) / 2, (top + bottom) / 2
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)  # as detectors read it
-            inside = max(x - reach, 0), max(y - reach, 0)
-            outside = min(x + reach, image.width), min(y + reach, image.height)
-            return image.convert('RGB').crop([round(side) for side in (*inside, *outside)]), label
+        columns = slice(round(max(x - reach, 0)), round(min(x + reach, image.shape[1])))
+        rows = slice(round(max(y - reach, 0)), round(min(y + reach, image.shape[0])))
+        return Image.fromarray(np.ascontiguousarray(image[rows, columns, ::-1])), label
 
 
 @DATASETS.register_module()
@@ -44,7 +51,7 @@ class ObjectCropsDataset(ClassificationDataset):
         min_size: Least longer side of an object, in pixels.
 
     Raises:
-        ValueError: If no object is left.
+        ValueError: If no object is left. A sample whose image has not the declared size raises it, too.
     """
 
     def __init__(
@@ -58,13 +65,16 @@ class ObjectCropsDataset(ClassificationDataset):
         detection.full_init()
         objects = []
         for info in map(detection.get_data_info, range(len(detection))):
+            image = {key: info[key] for key in ('img_path', 'height', 'width') if key in info}
             for item in info['instances']:
                 left, top, right, bottom = item['bbox']
                 if max(right - left, bottom - top) >= min_size and not item['ignore_flag']:
-                    objects.append((info['img_path'], item['bbox'], item['bbox_label']))
+                    objects.append((image, item['bbox'], item['bbox_label']))
         if not objects:
+            source = getattr(detection, 'ann_file', 'ObjectCropsDataset')
             raise ValueError(
-                f'ObjectCropsDataset: none of the objects of {len(detection)} images has a side of '
-                f'{min_size} pixels and counts; lower min_size'
+                f'{source}: none of the objects of {len(detection)} images has a side of {min_size:g} '
+                'pixels and counts (difficult ones and crowds do not); train without --from-objects, or '
+                'lower min_size'
             )
         super().__init__(_Crops(objects, context), detection.metainfo['classes'], transforms)
