@@ -1,9 +1,13 @@
 """A spiking part with random weights at a lower learning rate is named, once, at the start."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hoyer_det.engine import HoyerRegularizerHook
+from hoyer_det.engine.learning_rates import warn_of_slow_parts
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
 from tiny_ssd import build_ssd, train
 
 SLOW = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
@@ -31,6 +35,16 @@ def test_slow_backbone(said, tmp_path):
 
 def test_equal_rates(said, tmp_path):
     train(build_ssd(), [HoyerRegularizerHook(1e-8)], tmp_path)
+    assert not said
+
+
+def test_scaled_rates(said):
+    model = build_ssd()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer.param_groups[0]['lr'] *= 0.25  # as --auto-scale-lr does
+    runner = SimpleNamespace(optim_wrapper=OptimWrapper(optimizer), _load_from=None, _resume=False)
+    runner.logger = MMLogger.get_instance('scaled')
+    warn_of_slow_parts(runner, model)
     assert not said
 
 

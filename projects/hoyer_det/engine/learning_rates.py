@@ -29,6 +29,7 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
         for group in optimizer.param_groups
         for parameter in group['params']
     }
+    rate = max(rates.values())  # not the optimizer's default, which --auto-scale-lr leaves as it is
     for name, part in model.named_children():
         trained = [
             rates[id(parameter)]
@@ -37,7 +38,6 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
         ]
         if not trained or not spiking_layers(part) or _starts_from_file(part):
             continue
-        rate = optimizer.defaults['lr']
         if max(trained) < rate:
             share = max(trained) / rate
             runner.logger.warning(
