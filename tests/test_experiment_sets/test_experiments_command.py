@@ -1,6 +1,7 @@
 """hoyer-det experiments: a set of tiny runs from data to table; what is done is not done again."""
 
 import json
+import subprocess
 import sys
 from collections import defaultdict
 
@@ -9,6 +10,7 @@ import torch
 from hoyer_det import config_path
 from hoyer_det.commands import experiments as command
 from hoyer_det.config import load_config
+from hoyer_det.experiments.calling import alone
 from hoyer_det.experiments.costs import OTHERS, measure_costs
 from hoyer_det.experiments.costs_report import write_costs_report
 from hoyer_det.experiments.deployed import deploy_all
@@ -134,6 +136,31 @@ def test_curve_of_a_resumed_run_is_whole(tmp_path):
     file.write_text(json.dumps({'step': 1, 'mAP': 0.2}))
     with pytest.raises(ValueError, match='before any training step; remove the folder'):
         read_curve(tmp_path, 'mAP')
+
+
+def test_damaged_logs_and_figures_are_named(tmp_path):
+    file = tmp_path / 'spiking_seed0' / '1' / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text('{"step": 1, "epoch": 1}\n{"st')
+    with pytest.raises(ValueError, match=r'scalars.json: line 2 cannot be read'):
+        read_curve(tmp_path / 'spiking_seed0', 'mAP')
+    (tmp_path / 'spiking_seed0' / 'costs.json').write_text('{')
+    with pytest.raises(ValueError, match=r'costs.json: cannot be read .*; remove it'):
+        write_costs_report(ExperimentSet('One', (Run('spiking', _SSD),), ''), tmp_path, seeds=1)
+
+
+def test_one_process_a_folder_also_when_its_parent_is_gone(tmp_path):
+    with alone(tmp_path):
+        with pytest.raises(ValueError, match='another process is at work there'), alone(tmp_path):
+            pass
+        child = subprocess.Popen(['sleep', '60'], close_fds=False)
+    with pytest.raises(ValueError, match='another process is at work there'), alone(tmp_path):
+        pass
+    child.kill()
+    child.wait()
+    with alone(tmp_path), alone(tmp_path / 'new'):
+        assert (tmp_path / 'new').is_dir()
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize('name', SETS)

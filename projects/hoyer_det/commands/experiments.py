@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
+from ..experiments.calling import alone
 from ..experiments.costs import measure_costs
 from ..experiments.costs_report import write_costs_report
 from ..experiments.deployed import deploy_all
 from ..experiments.deployed_report import write_deployed_report
 from ..experiments.report import write_report
-from ..experiments.running import run_all
+from ..experiments.running import RESULT, run_all
 from ..experiments.sets import SETS
+from .arguments import check_folder
 from .errors import one_line_errors
 
 
@@ -35,13 +37,20 @@ def main() -> None:
     with one_line_errors():
         if args.seeds < 1:
             raise ValueError(f'--seeds {args.seeds}: must be at least 1')
-        if not args.report:
+        check_folder('--out', out)
+        if args.report:
+            if not any(out.glob(f'*/{RESULT}')):
+                raise ValueError(
+                    f'--out {out}: no training there has a result yet; leave --report out to train'
+                )
+        else:
             data_root = args.data_root or experiments.data_root
-            run_all(experiments, out, data_root, args.seeds)
-            if experiments.deployed:
-                deploy_all(experiments, out, data_root, args.seeds)
-            if experiments.costed:
-                measure_costs(experiments, out, data_root, args.seeds)
+            with alone(out):
+                run_all(experiments, out, data_root, args.seeds)
+                if experiments.deployed:
+                    deploy_all(experiments, out, data_root, args.seeds)
+                if experiments.costed:
+                    measure_costs(experiments, out, data_root, args.seeds)
         print(write_report(experiments, out, args.seeds), end='')
         print(write_deployed_report(experiments, out), end='')
         print(write_costs_report(experiments, out, args.seeds), end='')

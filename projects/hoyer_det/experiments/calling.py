@@ -1,11 +1,53 @@
 """Other commands of this package, and files that are there whole or not at all."""
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..engine.storage import replacing
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same folder out; it is made where it is missing.
+
+    The commands that are run meanwhile have it, too, and so keep it where their parent is killed.
+
+    Raises:
+        ValueError: If another process has it.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    os.set_inheritable(held, True)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'--out {folder}: another process is at work there; wait for its end, or choose another '
+                'folder'
+            ) from None
+        yield
+    finally:
+        os.close(held)
+        if new:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+
+
+def run_command(line: Sequence[str]) -> int:
+    """Run a command of ``hoyer-det`` and return its exit code."""
+    # Without close_fds, so that it has the folder of `alone`, too.
+    return subprocess.run(
+        [sys.executable, '-m', 'hoyer_det_cli', *line], close_fds=False
+    ).returncode
 
 
 def call(*command: object) -> None:
@@ -14,13 +56,27 @@ def call(*command: object) -> None:
     Raises:
         ChildProcessError: If it fails.
     """
-    line = [sys.executable, '-m', 'hoyer_det_cli', *map(str, command)]
-    code = subprocess.run(line).returncode
+    line = [*map(str, command)]
+    code = run_command(line)
     if code:
-        raise ChildProcessError(f'hoyer-det {" ".join(line[3:])}: ended with exit code {code}')
+        raise ChildProcessError(f'hoyer-det {" ".join(line)}: ended with exit code {code}')
 
 
 def write_json(file: Path, content: object) -> None:
     """Write a file as JSON."""
     with replacing(file) as part:
         part.write_text(json.dumps(content, indent=1))
+
+
+def read_json(file: Path) -> Any:
+    """Read a file as JSON.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f'{file}: cannot be read ({error}); remove it to have it made again'
+        ) from None

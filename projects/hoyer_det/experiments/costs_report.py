@@ -1,11 +1,11 @@
 """Table and plot of what the networks of a set cost: figure against energy."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .calling import read_json
 from .costs import COSTS, TABLE
 from .running import work_dir
 from .sets import ExperimentSet
@@ -55,7 +55,7 @@ def write_costs_report(experiments: ExperimentSet, out: Path, seeds: int) -> str
 
 def _costs(out: Path, run: Any, seeds: int) -> list[dict[str, Any]]:
     files = [work_dir(out, run, seed) / COSTS for seed in range(seeds)]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    return [read_json(file) for file in files if file.is_file()]
 
 
 def _spread(values: Sequence[float], form: str) -> str:

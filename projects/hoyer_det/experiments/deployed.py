@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from mmengine.runner import find_latest_checkpoint
 
-from .calling import call, write_json
-from .running import option_flags, work_dir
+from .calling import call, read_json, write_json
+from .running import option_flags, read_log, work_dir
 from .sets import ExperimentSet, Run
 
 RESULT = 'deployed.json'
@@ -108,13 +108,12 @@ def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) ->
                 spike_rate=_spike_rate(file.parent),
             ),
         )
-    return json.loads(done.read_text())
+    return read_json(done)
 
 
 def _spike_rate(folder: Path) -> float | None:
     """Return the share of all neurons that fired in the last validation of a training."""
     rate = None
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            rate = json.loads(line).get('spike_rate', rate)
+    for line in read_log(folder):
+        rate = line.get('spike_rate', rate)
     return rate

@@ -1,10 +1,10 @@
 """Table and plot of exported files: figure against milliseconds."""
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
+from .calling import read_json
 from .deployed import RESULT
 from .sets import ExperimentSet
 
@@ -28,7 +28,7 @@ def write_deployed_report(experiments: ExperimentSet, out: Path) -> str:
     file = out / RESULT
     if not file.is_file():
         return ''
-    measured = json.loads(file.read_text())
+    measured = read_json(file)
     day = datetime.date.fromtimestamp(file.stat().st_mtime)
     lines = [
         f'{experiments.title}; exported files, one thread, {measured["processor"]}, {day}',

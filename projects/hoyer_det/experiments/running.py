@@ -2,13 +2,13 @@
 
 import json
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..engine.storage import replacing
+from .calling import run_command
 from .sets import ExperimentSet, Run
 
 RESULT = 'result.json'
@@ -41,7 +41,7 @@ def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -
             line = command(run, folder, seed, data_root)
             print(shlex.join(line), flush=True)
             start = time.time()
-            code = subprocess.run([sys.executable, '-m', 'hoyer_det_cli', *line[1:]]).returncode
+            code = run_command(line[1:])
             if code:
                 raise ChildProcessError(f'{folder}: the training ended with exit code {code}')
             _write_result(folder, experiments.metric, line, time.time() - start)
@@ -76,17 +76,32 @@ def _write_result(folder: Path, metric: str, line: list[str], seconds: float) ->
         part.write_text(json.dumps(result))
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return what the steps and validations of a run logged, resumed ones too.
+
+    Raises:
+        ValueError: If a line is damaged.
+    """
+    lines = []
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(
+                    f'{file}: line {number} cannot be read ({error}); remove that line, or {folder} to '
+                    'train again'
+                ) from None
+    return lines
+
+
 def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
     """Return the pairs (epoch, figure) that the validations of a run logged, resumed ones too.
 
     Raises:
         ValueError: If a validation stands before any training step.
     """
-    lines = [
-        json.loads(line)
-        for file in sorted(folder.glob('*/vis_data/scalars.json'))
-        for line in file.read_text().splitlines()
-    ]
+    lines = read_log(folder)
     trained = {line['step']: line['epoch'] for line in lines if 'epoch' in line}
     found: dict[int, float] = {}
     for line in lines:
@@ -103,8 +118,7 @@ def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
 def read_final(folder: Path, metric: str) -> dict[str, float]:
     """Return all figures of the last validation of a run that logged ``metric``; no name without ``/``."""
     final: dict[str, float] = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in map(json.loads, file.read_text().splitlines()):
-            if metric in line:
-                final = {key: value for key, value in line.items() if '/' in key}
+    for line in read_log(folder):
+        if metric in line:
+            final = {key: value for key, value in line.items() if '/' in key}
     return final
