@@ -10,6 +10,13 @@ from mmengine.config import Config, DictAction
 
 from ..twins import TWINS
 
+# What starts the processes of a launcher, and a variable that it sets.
+_STARTERS = {
+    'pytorch': ('torchrun', 'RANK'),
+    'slurm': ('srun', 'SLURM_PROCID'),
+    'mpi': ('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+
 
 class _OptionAction(DictAction):
     """Reads ``key=value``; a folder is taken as it stands, with spaces and commas."""
@@ -74,8 +81,16 @@ def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
     A twin's name is that of its config with the kind behind: ``hoyer_ssd_voc_relu``.
 
     Raises:
-        ValueError: If there is a file in the place of the folder or of one above it.
+        ValueError: If there is a file in the place of the folder or of one above it, or the launcher has
+            not started this process.
     """
+    if arguments.launcher != 'none':
+        program, variable = _STARTERS[arguments.launcher]
+        if variable not in os.environ:
+            raise ValueError(
+                f'--launcher {arguments.launcher}: {variable} is not set; start the command with '
+                f'{program}, or leave --launcher out'
+            )
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
     cfg.launcher = arguments.launcher
     if arguments.work_dir is not None:
