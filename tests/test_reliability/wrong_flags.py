@@ -9,6 +9,7 @@ def flags(command: str, where: str, what: str) -> Case:
 
 
 GOOD = 'voc.py work/epoch_2.pth'
+WITHOUT_VALIDATION = '--cfg-options val_dataloader=None val_cfg=None val_evaluator=None'
 COMMANDS = [
     flags('trian voc.py', 'trian', 'did you mean'),
     flags('paint voc.py', 'paint', 'no such command'),
@@ -17,6 +18,9 @@ COMMANDS = [
     flags('train voc.py --twin tanh', '--twin', 'tanh'),
     flags('train voc.py --amp', '--amp', 'CPU'),
     flags('train voc.py --launcher rocket', '--launcher', 'rocket'),
+    flags(
+        'train voc.py --launcher pytorch', '--launcher pytorch', 'start the command with torchrun'
+    ),
     flags('train voc.py --twin-share 0.5', '--twin-share', '--from-twin'),
     flags('train voc.py --no-teacher', '--no-teacher', '--from-twin'),
     flags('train voc.py --from-twin --twin relu', '--twin', '--from-twin'),
@@ -26,6 +30,19 @@ COMMANDS = [
     flags('train voc.py --object-epochs 5', '--object-epochs', '--from-objects'),
     flags('train voc.py --from-objects --object-epochs 0', '--object-epochs', 'at least 1'),
     flags('train voc.py --from-objects --from-twin', '--from-twin', '--from-objects'),
+    flags('train voc.py --from-objects --work-dir work', 'epoch_2.pth', 'without --from-objects'),
+    flags(f'train voc.py --from-twin {WITHOUT_VALIDATION}', 'val_dataloader=None', '--from-twin'),
+    flags(f'train voc.py --from-objects {WITHOUT_VALIDATION}', 'val_dataloader=None', 'each stage'),
+    flags(
+        'train voc.py --from-objects --cfg-options load_from=work/epoch_2.pth',
+        "load_from='work/epoch_2.pth'",
+        '--from-objects',
+    ),
+    flags(
+        'train voc.py --from-objects --cfg-options train_dataloader.batch_size=4',
+        'train_dataloader.batch_size=16',
+        '8 objects',
+    ),
     flags('train voc.py --work-dir voc.py', 'voc.py', 'is a file'),
     flags('train voc.py --work-dir voc.py/deep', 'voc.py', 'is a file'),
     flags('test voc.py', 'checkpoint', 'required'),
@@ -101,6 +118,8 @@ OTHERS = [
     flags('run', 'tool', 'required'),
     flags('experiments lost', 'lost', 'voc_sample'),
     flags('experiments probe --seeds 0', '--seeds', 'at least 1'),
+    flags('experiments probe --report --out lost', '--out lost', 'no training there has a result'),
+    flags('experiments probe --report --out voc.py', 'voc.py', 'is a file'),
     flags('download-data mnist', 'mnist', 'choose from'),
     flags('download-data shapes --root voc.py', 'voc.py', 'File exists'),
     flags('download-data voc2007 --mirror file:///nowhere/', 'file:///nowhere/', 'cannot download'),

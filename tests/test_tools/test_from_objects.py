@@ -125,6 +125,53 @@ def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: P
         classifier_config(load_config(CONFIGS / 'pretrain' / 'digits_hoyer_vgg11.py'), 1)
 
 
+def test_flags_and_steps_of_the_detector_hold_for_the_classifier(voc_folder: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)})
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    cfg.auto_scale_lr.enable = True
+    cfg.sync_bn = 'torch'
+    cfg.model.backbone.frozen_stages = 1
+    made = classifier_config(cfg, 1)
+    assert (made.optim_wrapper.type, made.optim_wrapper.loss_scale) == (
+        'AmpOptimWrapper',
+        'dynamic',
+    )
+    assert made.auto_scale_lr == dict(base_batch_size=32, enable=True) and made.sync_bn == 'torch'
+    assert 'frozen_stages' not in made.model.backbone
+
+
+def test_other_weights_and_other_trainings_are_refused(tmp_path: Path, voc_folder: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)})
+    cfg.work_dir = str(tmp_path)
+    note = tmp_path / 'from_objects.json'
+    note.write_text('{"plan')
+    with pytest.raises(ValueError, match='from_objects.json: cannot be read as the note'):
+        FromObjects(cfg, resume=True)
+    note.unlink()
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(ValueError, match='epoch_1.pth: is of a training without --from-objects'):
+        FromObjects(cfg, resume=True)
+    cfg.model.backbone.init_cfg = dict(type='FromANN', checkpoint='torchvision://vgg11_bn')
+    with pytest.raises(ValueError, match='add `--cfg-options model.backbone.init_cfg=None`'):
+        FromObjects(cfg)
+
+
+def test_plain_training_is_refused_in_the_folder_of_one_in_stages(
+    tmp_path: Path, voc_folder: Path, run_tool: Callable
+) -> None:
+    (tmp_path / 'from_objects.json').touch()
+    done = run_tool(
+        'train',
+        CONFIG,
+        '--resume',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'data_root={voc_folder}',
+    )
+    assert done.returncode == 1 and 'add --from-objects --resume to go on' in done.stderr
+
+
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
-from ..twins import TWINS, twin_hooks
+from ..twins import TWINS, check_twin, twin_hooks
 from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 OBJECT_EPOCHS = 30
@@ -32,13 +32,14 @@ class FromObjects(StagedTraining):
 
     Raises:
         Exception: Whatever building the detector raises.
-        ValueError: If the backbone is another, the number of epochs is not positive, or the work folder
-            holds another such training, or this one without ``resume``.
+        ValueError: If the backbone is another or starts from a checkpoint already, the number of epochs is
+            not positive, or the work folder holds another training, or this one without ``resume``.
     """
 
     def __init__(self, cfg: Config, epochs: int = OBJECT_EPOCHS, resume: bool = False) -> None:
         if epochs < 1:
             raise ValueError(f'--object-epochs {epochs}: must be at least 1')
+        _refuse_other_starts(cfg)
         names = dict(objects=epochs)
         if cfg.train_cfg.get('max_epochs') is not None:
             names['detector'] = cfg.train_cfg.max_epochs
@@ -60,6 +61,7 @@ class FromObjects(StagedTraining):
             self._train('objects', self._objects, make_runner, resume)
         if not self._complete('detector'):
             checkpoint = str(self._checkpoint('objects'))
+            check_twin(self._detector, checkpoint)
             start = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
             _backbone(self._detector).init_cfg = start
             self._train('detector', self._detector, make_runner, resume)
@@ -82,7 +84,7 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
         raise ValueError('--from-objects: does not go with --twin lif; leave one of them out')
     made = load_config(_CLASSIFIER, complete=False)
     backbone = copy.deepcopy(_backbone(cfg))
-    for key in ('init_cfg', 'out_stream', 'ssd_tail'):
+    for key in ('init_cfg', 'out_stream', 'ssd_tail', 'frozen_stages', 'norm_eval'):
         backbone.pop(key, None)
     if backbone.type == 'HoyerVGG':
         backbone.out_indices = (4,)  # the last stage before SSD's
@@ -110,9 +112,33 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
     made.param_scheduler[1].update(end=epochs, T_max=epochs)
     made.randomness = cfg.get('randomness', made.randomness)
     made.launcher = cfg.get('launcher', 'none')
+    for key in ('env_cfg', 'sync_bn'):
+        if key in cfg:
+            made[key] = cfg[key]
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+        amp = ('type', 'loss_scale', 'dtype')
+        made.optim_wrapper.update({k: v for k, v in cfg.optim_wrapper.items() if k in amp})
+    if (cfg.get('auto_scale_lr') or {}).get('enable'):
+        made.auto_scale_lr.enable = True
     made.experiment_name = 'objects'
     name_visualizer(made, 'objects')
     return made
+
+
+def _refuse_other_starts(cfg: Config) -> None:
+    """Refuse weights that would stand in for what the objects teach, or be replaced by it."""
+    start = _backbone(cfg).get('init_cfg')
+    if any(f"'{kind}'" in str(start) for kind in ('FromANN', 'Pretrained')):
+        key = 'model.detector.backbone' if 'detector' in cfg.model else 'model.backbone'
+        raise ValueError(
+            f'{cfg.filename}: {key}.init_cfg={start}: --from-objects brings the backbone other '
+            f'weights; add `--cfg-options {key}.init_cfg=None`, or leave --from-objects out'
+        )
+    if cfg.get('load_from'):
+        raise ValueError(
+            f'{cfg.filename}: load_from={cfg.load_from!r}: would replace what --from-objects teaches the '
+            'backbone; leave one of them out'
+        )
 
 
 def _backbone(cfg: Config) -> Any:

@@ -36,7 +36,7 @@ class StagedTraining:
 
     Raises:
         ValueError: If the work folder holds such a training with another plan, or one without
-            ``resume``.
+            ``resume``, or a training of another kind.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StagedTraining:
         self.stages: dict[str, dict[str, Any]] = {}
         self._epochs = epochs
         self._flag = flag
-        self._note = self.work_dir / f'{flag.strip("-").replace("-", "_")}.json'
+        self._note = note_of(work_dir, flag)
         self._read_note()
 
     def summary(self) -> str:
@@ -99,19 +99,30 @@ class StagedTraining:
     def _read_note(self) -> None:
         path = self._note
         if not path.is_file():
+            # A last stage that is resumed would take them for its own.
+            other = min(self.work_dir.glob('*.pth'), default=None)
+            if other is not None:
+                raise ValueError(
+                    f'{other}: is of a training without {self._flag}; choose another --work-dir'
+                )
             return
         if not self.resume:
             raise ValueError(
                 f'{path}: this work folder holds a training by {self._flag}; add --resume to go on '
                 'with it, or choose another --work-dir'
             )
-        note = json.loads(path.read_text())
-        if note['plan'] != self.plan:
+        try:
+            note = json.loads(path.read_text())
+            plan, self.stages = note['plan'], note['stages']
+        except (ValueError, TypeError, KeyError):
             raise ValueError(
-                f'{path}: the training there has the plan {note["plan"]}, not {self.plan}; go on with the '
+                f'{path}: cannot be read as the note of a training by {self._flag}; choose another --work-dir'
+            ) from None
+        if plan != self.plan:
+            raise ValueError(
+                f'{path}: the training there has the plan {plan}, not {self.plan}; go on with the '
                 'same flags, or choose another --work-dir'
             )
-        self.stages = note['stages']
 
     def _write_note(self) -> None:
         if is_main_process():
@@ -127,6 +138,11 @@ class _LastMetrics(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         self.metrics = metrics
+
+
+def note_of(work_dir: str, flag: str) -> Path:
+    """Return the note of a training in stages, whether it is there or not."""
+    return Path(work_dir, f'{flag.strip("-").replace("-", "_")}.json')
 
 
 def name_visualizer(cfg: Config, name: str) -> None:

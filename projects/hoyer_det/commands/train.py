@@ -6,7 +6,7 @@ import os
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_resumable, check_starting_weights, newest_good_checkpoint
@@ -19,6 +19,7 @@ from .memory import keep_freed_memory
 from .resuming import how_to_go_on, newest, resume_from
 from .runner import CommandRunner
 from .settings import check_settings
+from .stages import note_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,6 +71,13 @@ def parse_args() -> argparse.Namespace:
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first iteration."""
     cfg = build_config(args)
+    for flag in ('--from-objects', '--from-twin'):
+        note = note_of(cfg.work_dir, flag)
+        if note.is_file():
+            raise ValueError(
+                f'{note}: this work folder holds a training by {flag}; add {flag} --resume to go on with '
+                'it, or choose another --work-dir'
+            )
     if args.resume is not None:
         if args.resume != 'auto':
             check_resumable(args.resume)
@@ -103,14 +111,23 @@ def make_runner(cfg: Config) -> CommandRunner:
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
         if len(runner.train_loop.dataloader) == 0:
-            images = len(runner.train_loop.dataloader.dataset)
-            raise ValueError(
-                f'{images} training images do not fill one batch of train_dataloader.batch_size='
-                f'{cfg.train_dataloader.batch_size}; make it smaller'
-            )
+            raise ValueError(_too_few(cfg, len(runner.train_loop.dataloader.dataset)))
         _ = runner.val_loop  # is built when first asked for, and reads the data set
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
+
+
+def _too_few(cfg: Config, number: int) -> str:
+    """Return the message for a training set that does not fill one batch."""
+    size, processes = cfg.train_dataloader.batch_size, get_world_size()
+    each = f' in each of {processes} processes' if processes > 1 else ''
+    what = f'train_dataloader.batch_size={size}{each}'
+    if cfg.train_dataloader.dataset.get('type') == 'ObjectCropsDataset':
+        return (
+            f'{number} objects of the training images do not fill one batch of {what} (with --from-objects '
+            'four times that of the detector); make it smaller'
+        )
+    return f'{number} training images do not fill one batch of {what}; make it smaller'
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -139,6 +156,12 @@ def run_stages(args: argparse.Namespace) -> None:
     """Train in stages: by way of the ReLU twin, or of the objects."""
     with one_line_errors():
         cfg = build_config(args)
+        if cfg.get('val_dataloader') is None:
+            flag = '--from-twin' if args.from_twin else '--from-objects'
+            raise ValueError(
+                f'{cfg.filename}: val_dataloader=None: {flag} evaluates what each stage reached; give it '
+                f'data, or leave {flag} out'
+            )
         resume = args.resume is not None
         if args.from_twin:
             share = TWIN_SHARE if args.twin_share is None else args.twin_share
