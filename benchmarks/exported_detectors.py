@@ -28,6 +28,7 @@ NETWORKS = {
 }
 RATES = (0.2, 0.1, 0.05)
 BITS = 5
+PRODUCTS = {'onnxruntime': 'ONNX Runtime', 'openvino': 'OpenVINO'}
 
 
 def exported_detectors(rows: list[dict], quick: bool, rounds: int) -> None:
@@ -59,8 +60,9 @@ def network(rows: list[dict], name: str, folder: Path, quick: bool, rounds: int)
             f'spikes {rate}': open_case(file, 'spikes', threads, noise)
             for rate, file in files.items()
         }
-        cases['int8 file'] = open_case(files[RATES[0]], 'onnxruntime', threads, noise)
-        cases['int8'] = open_case(whole, 'onnxruntime', threads, noise)
+        for engine in PRODUCTS:
+            cases[f'same file, {engine}'] = open_case(files[RATES[0]], engine, threads, noise)
+            cases[f'int8, {engine}'] = open_case(whole, engine, threads, noise)
         cases['float32'] = open_case(real, 'onnxruntime', threads, noise)
         cases['torch'] = open_torch(twin, noise)
         times = alternate(cases, rounds, torch.device('cpu'))
@@ -68,17 +70,14 @@ def network(rows: list[dict], name: str, folder: Path, quick: bool, rounds: int)
         section = f'{name}, {side} px, {threads} thread{"s" if threads > 1 else ""}'
         for rate in RATES:
             what = f'engine on spikes, {BITS} bits, {rate:.0%} fire / '
-            add(
-                rows,
-                section,
-                what + 'int8 ReLU twin in ONNX Runtime',
-                times,
-                f'spikes {rate}',
-                'int8',
-            )
+            for engine, product in PRODUCTS.items():
+                other = f'{what}int8 ReLU twin in {product}'
+                add(rows, section, other, times, f'spikes {rate}', f'int8, {engine}')
         first = f'spikes {RATES[0]}'
         what = f'engine on spikes, {BITS} bits, {RATES[0]:.0%} fire / '
-        add(rows, section, what + 'the same file in ONNX Runtime', times, first, 'int8 file')
+        for engine, product in PRODUCTS.items():
+            same = f'{what}the same file in {product}'
+            add(rows, section, same, times, first, f'same file, {engine}')
         add(rows, section, what + 'float32 ReLU twin in ONNX Runtime', times, first, 'float32')
         add(rows, section, what + 'float32 ReLU twin in PyTorch', times, first, 'torch')
         what = f'engine on spikes, {RATES[1]:.0%} / {RATES[0]:.0%} fire'
