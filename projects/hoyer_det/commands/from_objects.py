@@ -10,7 +10,7 @@ from mmengine.config import Config
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
 from ..twins import TWINS, check_twin, twin_hooks
-from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
+from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
 
 OBJECT_EPOCHS = 30
 _CLASSIFIER = 'pretrain/objects_hoyer_vgg11'
@@ -128,7 +128,8 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
 def _refuse_other_starts(cfg: Config) -> None:
     """Refuse weights that would stand in for what the objects teach, or be replaced by it."""
     start = _backbone(cfg).get('init_cfg')
-    if any(f"'{kind}'" in str(start) for kind in ('FromANN', 'Pretrained')):
+    parts = start if isinstance(start, list | tuple) else [start]
+    if any(part is not None and part.get('type') in STARTS for part in parts):
         key = 'model.detector.backbone' if 'detector' in cfg.model else 'model.backbone'
         raise ValueError(
             f'{cfg.filename}: {key}.init_cfg={start}: --from-objects brings the backbone other '

@@ -12,7 +12,7 @@ from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
 from ..weights.reading import read_checkpoint
-from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
+from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
 
 TWIN_SHARE = 0.75
 # Converted weights are good already, and large steps would lose what they know.
@@ -134,7 +134,7 @@ def drop_starts(node: Any) -> None:
             drop_starts(item)
     elif isinstance(node, dict):
         start = node.get('init_cfg')
-        if isinstance(start, dict) and start.get('type') in ('FromANN', 'Pretrained'):
+        if isinstance(start, dict) and start.get('type') in STARTS:
             del node['init_cfg']
         for value in node.values():
             drop_starts(value)

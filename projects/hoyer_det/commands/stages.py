@@ -18,6 +18,9 @@ Resume = Callable[
     [Config], None
 ]  # lets a config go on from the newest checkpoint in its work folder
 
+# Types of `init_cfg` that read weights from a file.
+STARTS = ('FromANN', 'Pretrained')
+
 
 class StagedTraining:
     """Stages whose checkpoints and metrics stand in a note in the work folder.
