@@ -5,6 +5,7 @@ to its end, and once with SIGKILLs at random moments, every third in a validatio
 """
 
 import argparse
+import gc
 import os
 import random
 import signal
@@ -47,7 +48,11 @@ train_dataloader = dict(
     dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=data),
 )
 {loop}
-default_hooks = dict(logger=dict(interval=4), checkpoint=dict({checkpoint}))
+default_hooks = dict(
+    logger=dict(interval=4),
+    checkpoint=dict({checkpoint}),
+    visualization=dict(num_images=0),
+)
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 """
 LOOPS = dict(
@@ -172,6 +177,7 @@ def experiment(args: argparse.Namespace, root: Path) -> str:
     loop, checkpoint = LOOPS[args.loop]
     loop = loop.replace('{epochs}', str(args.epochs))
     config.write_text(CONFIG.format(configs=CONFIGS, data=data, loop=loop, checkpoint=checkpoint))
+    gc.freeze()  # what is imported: the collections of the runs pass it over
     torch.set_num_threads(1)  # before the forks, whose pools of threads would be gone
 
     whole, killed = root / 'whole', root / 'killed'

@@ -1,5 +1,7 @@
 """Miniature data sets in the layouts that the suite reads."""
 
+import functools
+import gc
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hoyer_det.kernels import build
+from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
 from warm import Warm
 
@@ -18,7 +21,14 @@ CONFIGS = REPOSITORY / 'configs'
 
 # Tiny tensors: a second thread costs more than it does.
 torch.set_num_threads(1)
+# MMEngine reads MMDetection's 102 metafiles again for each `mmdet::` base of a config.
+config_utils.load = functools.cache(config_utils.load)
 _scopes = itertools.count()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collections of the tests, which MMEngine's data sets ask for, what is imported."""
+    gc.freeze()
 
 
 def voc_object(
@@ -95,10 +105,14 @@ def run_tool(warm: Warm) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture(autouse=True)
-def mmdet_scope() -> None:
+def _begin_scope() -> None:
     """A Runner of an earlier test leaves its registry scope behind; begin with MMDetection's."""
     DefaultScope.get_instance(f'test-{next(_scopes)}', scope_name='mmdet')
+
+
+# Of a module as well, whose fixtures come before those of its tests.
+mmdet_scope_of_module = pytest.fixture(_begin_scope, scope='module', autouse=True)
+mmdet_scope = pytest.fixture(_begin_scope, autouse=True)
 
 
 @pytest.fixture

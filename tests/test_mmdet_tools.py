@@ -23,7 +23,9 @@ val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=5, val_interval=5)
 param_scheduler = []
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5), visualization=dict(num_images=1)
+)
 log_processor = dict(by_epoch=False)
 """
 

@@ -39,7 +39,11 @@ test_dataloader = val_dataloader
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=5, val_interval=10)
 log_processor = dict(by_epoch=False)
 param_scheduler = []
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=5, by_epoch=False))
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(interval=5, by_epoch=False),
+    visualization=dict(num_images=0),
+)
 custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'SpikeStatisticsHook']
 """
 

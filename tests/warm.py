@@ -5,6 +5,7 @@ threads that a fork would lose.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -144,6 +145,7 @@ def main() -> None:
     """Import everything, then serve."""
     for name in MODULES.split():
         importlib.import_module(f'hoyer_det.commands.{name}')
+    gc.freeze()  # what is imported: no collection of a job needs to look at it, nor copy its pages
     with tempfile.TemporaryDirectory() as folder:
         for number, line in enumerate(sys.stdin):
             print(json.dumps(serve(json.loads(line), Path(folder), number)), flush=True)

@@ -24,6 +24,7 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
         f'data_root={tmp_path / "shapes"}',
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
+        'default_hooks.visualization.num_images=0',
     ]
     detections, metrics = [], []
     for engine in ('onnxruntime', 'spikes'):

@@ -49,7 +49,17 @@ def assert_same(compiled, plain):
 
 @pytest.mark.parametrize(
     'net',
-    [HoyerVGG(11, 0.1, bias_spread=1.0), HoyerResNet(18, base_channels=4, bias_spread=1.0)],
+    [
+        HoyerVGG(11, 0.1, bias_spread=1.0),
+        HoyerResNet(
+            18,
+            base_channels=4,
+            num_stages=2,
+            strides=(1, 2),
+            out_indices=(0, 1),
+            bias_spread=1.0,
+        ),
+    ],
     ids=['vgg', 'resnet'],
 )
 def test_whole_backbone_is_one_graph_with_the_same_gradients(net):

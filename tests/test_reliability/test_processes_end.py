@@ -23,7 +23,7 @@ data_root = '{data}'
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs={epochs}, val_interval={epochs})
-default_hooks = dict(logger=dict(interval=1))
+default_hooks = dict(logger=dict(interval=1), visualization=dict(num_images=0))
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 """
 

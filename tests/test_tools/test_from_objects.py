@@ -21,6 +21,7 @@ OPTIONS = [
     'val_dataloader.persistent_workers=False',
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
+    'default_hooks.visualization.num_images=0',
     'model.backbone.width=0.125',
     'model.neck.in_channels=(64,128)',
     'model.neck.out_channels=(64,128,64,32)',

@@ -20,6 +20,7 @@ OPTIONS = [
     'train_cfg.max_epochs=2',
     'train_cfg.val_interval=5',
     'default_hooks.logger.interval=1',
+    'default_hooks.visualization.num_images=0',
 ]
 
 

@@ -23,6 +23,7 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
         'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1',
         'default_hooks.logger.interval=1',
+        'default_hooks.visualization.num_images=0',
         'model.test_cfg.score_thr=0',  # an untrained network finds something
         *(f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')),
         *(f'{loader}_dataloader.persistent_workers=False' for loader in ('train', 'val', 'test')),

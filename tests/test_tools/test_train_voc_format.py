@@ -14,6 +14,7 @@ SMALL = [
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
     'default_hooks.logger.interval=1',
+    'default_hooks.visualization.num_images=0',
 ]
 
 
