@@ -16,7 +16,7 @@ demo: set-up  ## train, evaluate and draw a one-time-step detector on the synthe
 	@$(BIN)/python tools/demo.py
 
 test: set-up-dev  ## run the test suite, but for its slow part
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: set-up-dev  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -122,11 +122,16 @@ def test_unpacked_wheel_trains_a_config_of_ones_own(wheel, tmp_path, voc_folder)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     here = dict(cwd=own.parent, environment={'PYTHONPATH': str(site)})
-    command = [sys.executable, '-m', 'hoyer_det_cli']
-    assert run(*command, 'configs', 'hoyer_ssd_voc', **here).strip() == str(
+    both = """
+import hoyer_det_cli
+from hoyer_det import config_path
+print(config_path('hoyer_ssd_voc'))
+hoyer_det_cli.main()
+"""
+    printed = run(sys.executable, '-c', both, 'train', own.name, '--work-dir', 'work', **here)
+    assert printed.splitlines()[0] == str(
         site / 'hoyer_det' / '.mim' / 'configs' / 'hoyer_ssd_voc.py'
     )
-    run(*command, 'train', own.name, '--work-dir', 'work', **here)
     assert (own.parent / 'work' / 'iter_5.pth').is_file()
     # The config in the work folder is complete: it needs the shipped one no more.
     dumped = load_config(own.parent / 'work' / 'mine.py')

@@ -184,7 +184,7 @@ SETS = {
     ),
     'probe': _probe('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
-    'voc_sample_from_objects': _from_objects(f'{_TITLE}, the objects first', 20),
+    'voc_sample_from_objects': _from_objects('SSD at 160 px in 24 epochs, the objects first', 24),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
     'regularizer_shapes': _regularizer(
         'Regularizer weight on the synthetic shapes, SSD at 128 px in 12 epochs',
