@@ -101,7 +101,9 @@ def write_json(content: Any, path: Path) -> None:
     """
     part = path.with_name(f'.{path.name}.part')
     try:
-        part.write_text(f'{json.dumps(content, indent=1, ensure_ascii=False)}\n', encoding='utf-8')
+        text = f'{json.dumps(content, indent=1, ensure_ascii=False)}\n'
+        # A file name that is not UTF-8 has surrogates: JSON's own escape stands for each.
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')
         part.replace(path)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error

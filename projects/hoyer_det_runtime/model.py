@@ -10,6 +10,7 @@ from .description import read_description
 from .detections import Detections
 from .engines import open_engine
 from .nms import select
+from .pixels import check_threshold, read_image
 from .preprocessing import prepare
 
 _MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them
@@ -93,8 +94,9 @@ class Model:
             frame: Goes into the result.
 
         Raises:
-            ValueError: If the image cannot be read.
+            ValueError: If the image cannot be read, or ``score_thr`` is not from 0 to 1.
         """
+        check_threshold(score_thr)
         pixels = _read(image)
         prepared, factors = prepare(pixels, self.description['input'])
         outputs = self.engine(prepared[None])
@@ -147,14 +149,7 @@ class Model:
 
 
 def _read(image: str | Path | np.ndarray) -> np.ndarray:
-    if isinstance(image, np.ndarray):
-        return image
-    if not Path(image).is_file():
-        raise FileNotFoundError(f'{image}: no such file')
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f'{image}: cannot be read as an image')
-    return pixels
+    return image if isinstance(image, np.ndarray) else read_image(image)
 
 
 def _colour(label: int) -> tuple[int, int, int]:

@@ -5,6 +5,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .pixels import check_pixels
+
 
 def prepare(image: np.ndarray, spec: dict[str, Any]) -> tuple[np.ndarray, tuple[float, float]]:
     """Resize, pad and reorder an image as MMDetection's test pipeline does.
@@ -19,10 +21,7 @@ def prepare(image: np.ndarray, spec: dict[str, Any]) -> tuple[np.ndarray, tuple[
     Raises:
         ValueError: If it is no such image.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(
-            f'an image must be BGR pixels of uint8, (height, width, 3), not {image.dtype} {image.shape}'
-        )
+    check_pixels(image)
     height, width = image.shape[:2]
     new_width, new_height = _new_size(width, height, spec)
     resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)

@@ -1,16 +1,20 @@
 """``hoyer-det detect``: pictures, videos and JSON; wrong input in one line."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from detector_file import CLASSES, save_detector, write_images, write_video
 from hoyer_det import load
 from hoyer_det.commands import detect
+from hoyer_det.inference.outputs import VideoFile, plan_outputs, write_picture
+from hoyer_det.inference.sources import Image
 from pycocotools.coco import COCO
 
 
@@ -101,6 +105,49 @@ def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
     run(checkpoint, video)
     assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 1
     assert cv2.VideoCapture('detections/v.mp4').read()[0]
+
+
+def test_a_name_that_is_not_utf8(run, checkpoint, tmp_path):
+    """As of old archives: the image is like any other, of a video OpenCV would end the process."""
+    (path,) = write_images(tmp_path / 'images', 'a.png')
+    old = Path(path).rename(tmp_path / 'images' / os.fsdecode(b'l\xe4.png'))
+    run(checkpoint, old, '--score-thr', 0.15)
+    (image,) = json.loads(Path('detections/detections.json').read_text())['images']
+    assert image['file_name'] == str(old)
+    film = Path(write_video(tmp_path / 'v.avi', 1)).rename(tmp_path / os.fsdecode(b'l\xe4.avi'))
+    with pytest.raises(SystemExit, match=r'l\\udce4.avi\': OpenCV opens no video whose name'):
+        run(checkpoint, film)
+
+
+def test_a_video_that_is_not_whole_is_not_there(tmp_path, monkeypatch):
+    video = VideoFile(tmp_path / 'v.mp4', 10)
+    for _ in range(3):
+        video.write(np.zeros((80, 96, 3), np.uint8))
+    (part,) = tmp_path.iterdir()
+    release = video._writer.release
+
+    class Full:
+        @staticmethod
+        def release() -> None:
+            release()
+            part.write_bytes(part.read_bytes()[:200])  # as a full disk leaves it
+
+    monkeypatch.setattr(video, '_writer', Full)
+    with pytest.raises(OSError, match='v.mp4: cannot be written whole'):
+        video.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_larger_than_a_jpeg_can_be_is_made_smaller(tmp_path):
+    write_picture(np.full((4, 131000, 3), 200, np.uint8), tmp_path / 'a.jpg')
+    assert cv2.imread(str(tmp_path / 'a.jpg')).shape == (2, 65500, 3)
+
+
+def test_many_sources_are_planned_at_once(tmp_path):
+    sources = [Image(f'{folder}/{n}.png') for n in range(5000) for folder in 'ab']
+    planned = plan_outputs(sources, tmp_path)
+    assert len(set(planned)) == len(planned) == 10000
+    assert planned[2:4] == [tmp_path / '1.jpg', tmp_path / '1_2.jpg']
 
 
 # Arguments for a folder with what is made below, and what the one line says.

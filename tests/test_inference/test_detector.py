@@ -79,6 +79,34 @@ def test_draw_enlarges_small_images_and_keeps_large_ones(detector):
         assert picture.shape == drawn and picture.any() and not image.any()
 
 
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint16),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+    ids=['float', '16 bits', 'alpha', 'grey', 'channels first', 'empty'],
+)
+def test_an_array_that_is_no_image_is_refused(detector, image):
+    with pytest.raises(ValueError, match='an image must be BGR pixels of uint8'):
+        detector.predict(image)
+
+
+@pytest.mark.parametrize('score_thr', [float('nan'), 2, -0.1])
+def test_a_threshold_that_is_no_score_is_refused(detector, score_thr):
+    with pytest.raises(ValueError, match='must be from 0 to 1'):
+        detector.predict(np.zeros((8, 8, 3), np.uint8), score_thr)
+
+
+def test_threads_are_for_exported_files(trained):
+    with pytest.raises(ValueError, match='threads 2 is for exported files'):
+        load(trained[1], 'cpu', threads=2)
+
+
 def test_detections_that_do_not_fit():
     array = np.zeros(1, np.float32)
     with pytest.raises(ValueError, match='boxes of shape'):

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
+from hoyer_det_runtime.pixels import read_image
 from hoyer_det_runtime.preprocessing import prepare
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -35,7 +35,7 @@ def training_images(cfg: Config, number: int = 64) -> Iterator[np.ndarray]:
         )
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     indices = range(min(number, len(dataset)))
-    return (cv2.imread(dataset.get_data_info(index)['img_path']) for index in indices)
+    return (read_image(dataset.get_data_info(index)['img_path']) for index in indices)
 
 
 def quantizer(

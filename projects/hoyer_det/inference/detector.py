@@ -10,6 +10,7 @@ import mmcv
 import numpy as np
 import torch
 from hoyer_det_runtime import Detections, Model
+from hoyer_det_runtime.pixels import check_pixels, check_threshold
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
@@ -48,7 +49,7 @@ def load(
     Raises:
         FileNotFoundError: If there is no such file or model.
         ValueError: If it is no checkpoint of a detector, holds no config, or its weights are damaged;
-            if the device cannot be used; or if engine and file do not fit.
+            if the device cannot be used; or if engine or threads and file do not fit.
 
     Example:
         >>> from hoyer_det import load
@@ -61,6 +62,11 @@ def load(
         wanted = 'a checkpoint (.pth)' if exported else 'an exported file (`hoyer-det export`)'
         raise ValueError(f'{model}: the engine {engine} needs {wanted}')
     if not exported:
+        if threads is not None:
+            raise ValueError(
+                f'{model}: threads {threads} is for exported files; a checkpoint takes '
+                'torch.set_num_threads'
+            )
         return Detector(model, device)
     if device not in (None, 'cpu'):
         raise ValueError(f'{model}: exported files run on the CPU; leave out device {device}')
@@ -173,8 +179,12 @@ class Detector(DetInferencer):
             frame: Goes into the result.
 
         Raises:
-            ValueError: If the file cannot be read as an image.
+            ValueError: If the file cannot be read as an image, the array is none, or ``score_thr`` is
+                not from 0 to 1.
         """
+        check_threshold(score_thr)
+        if isinstance(image, np.ndarray):
+            check_pixels(image)
         try:
             data = self.pipeline(image)
         except Exception as error:

@@ -11,6 +11,8 @@ import numpy as np
 from ..engine.storage import replacing
 from .sources import Image, Source
 
+_LARGEST_SIDE = 65500  # of libjpeg
+
 
 def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
     """Choose the file of each source: the stem of its own with ``.jpg``, or ``.mp4`` for a video.
@@ -21,7 +23,7 @@ def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
         ValueError: If a file would replace one of the sources.
     """
     inputs = {Path(source.path).resolve() for source in sources if isinstance(source.path, str)}
-    planned: list[Path] = []
+    planned: dict[Path, None] = {}
     for source in sources:
         suffix = '.jpg' if isinstance(source, Image) else '.mp4'
         stem = Path(source.name).stem.replace(' ', '_')
@@ -32,16 +34,20 @@ def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
             raise ValueError(
                 f'{path}: would be replaced by its own picture; choose another --out-dir'
             )
-        planned.append(path)
-    return planned
+        planned[path] = None
+    return list(planned)
 
 
 def write_picture(pixels: np.ndarray, path: Path) -> None:
-    """Write BGR pixels into an image file.
+    """Write BGR pixels into an image file; what is larger than a JPEG can be is made smaller.
 
     Raises:
         OSError: If it cannot be written.
     """
+    scale = _LARGEST_SIDE / max(pixels.shape[:2])
+    if scale < 1:
+        size = [max(int(side * scale), 1) for side in pixels.shape[1::-1]]
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     good, data = cv2.imencode(path.suffix, pixels)
     if not good:
         raise OSError(f'{path}: cannot be encoded')
@@ -60,8 +66,9 @@ class VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps
-        self._part = path.with_name(f'.{path.stem}.part{path.suffix}')
+        self._part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
         self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
 
     def write(self, pixels: np.ndarray) -> None:
         """Add a frame, BGR; all of the size of the first.
@@ -77,12 +84,25 @@ class VideoFile:
             if not self._writer.isOpened():
                 raise OSError(f'{self.path}: cannot be written')
         self._writer.write(pixels)
+        self._frames += 1
 
     def close(self) -> None:
-        """Finish the file; without a frame there is none."""
-        if self._writer is not None:
-            self._writer.release()
-            self._part.replace(self.path)
+        """Finish the file; without a frame there is none.
+
+        Raises:
+            OSError: If it is not complete; then there is none either.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        # OpenCV says nothing where the disk is full.
+        written = cv2.VideoCapture(str(self._part))
+        complete = written.isOpened() and written.get(cv2.CAP_PROP_FRAME_COUNT) >= self._frames
+        written.release()
+        if not complete:
+            self._part.unlink(missing_ok=True)
+            raise OSError(f'{self.path}: cannot be written whole; is the disk full?')
+        self._part.replace(self.path)
 
 
 def check_screen() -> None:

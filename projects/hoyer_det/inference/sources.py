@@ -62,6 +62,10 @@ class Video:
     def __init__(self, path: str | int) -> None:
         self.path = path
         self.name = f'camera {path}' if isinstance(path, int) else path
+        if not _is_utf8(self.name):  # would end the process
+            raise ValueError(
+                f'{self.name!a}: OpenCV opens no video whose name is not UTF-8; rename it'
+            )
         capture = cv2.VideoCapture(path)
         # A video of no frames opens, too.
         readable = capture.isOpened() and capture.read()[0]
@@ -89,6 +93,14 @@ class Video:
                 index += 1
         finally:
             capture.release()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a byte of the name that is no UTF-8
+        return False
+    return True
 
 
 Source = Image | Video
