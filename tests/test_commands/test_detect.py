@@ -14,7 +14,7 @@ from detector_file import CLASSES, save_detector, write_images, write_video
 from hoyer_det import load
 from hoyer_det.commands import detect
 from hoyer_det.inference.outputs import VideoFile, plan_outputs, write_picture
-from hoyer_det.inference.sources import Image
+from hoyer_det.inference.sources import Image, find_sources
 from pycocotools.coco import COCO
 
 
@@ -141,6 +141,13 @@ def test_a_video_that_is_not_whole_is_not_there(tmp_path, monkeypatch):
 def test_a_picture_larger_than_a_jpeg_can_be_is_made_smaller(tmp_path):
     write_picture(np.full((4, 131000, 3), 200, np.uint8), tmp_path / 'a.jpg')
     assert cv2.imread(str(tmp_path / 'a.jpg')).shape == (2, 65500, 3)
+
+
+def test_what_is_named_twice_is_taken_once(tmp_path, monkeypatch):
+    (path,) = write_images(tmp_path, 'a.png')
+    monkeypatch.chdir(tmp_path)
+    named = ['.', './a.png', 'a.png', path, '*.png', Path('a.png')]
+    assert find_sources(named) == [Image('a.png')]
 
 
 def test_many_sources_are_planned_at_once(tmp_path):

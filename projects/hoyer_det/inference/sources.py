@@ -1,6 +1,7 @@
 """Finds the images that a user names: files, folders, globs, videos, cameras."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +121,13 @@ def find_sources(inputs: Sequence[str | Path | int]) -> list[Source]:
         FileNotFoundError: If there is no such file, or none fits a glob.
         ValueError: If a folder has no image, or no frame of a video or camera can be read.
     """
-    found = dict.fromkeys(path for item in inputs for path in _expand(item))
+    found: dict[str | int, str | int] = {}
+    for item in inputs:
+        for path in _expand(item):
+            found.setdefault(path if isinstance(path, int) else os.path.abspath(path), path)
     return [
         Video(path) if isinstance(path, int) or _is(path, VIDEO_SUFFIXES) else Image(path)
-        for path in found
+        for path in found.values()
     ]
 
 
