@@ -242,7 +242,13 @@ def test_a_failing_command_ends_in_one_line(set_up: ModuleType) -> None:
     'target, commands',
     [
         ('demo', ['tools/set_up.py --folder .venv', '.venv/bin/python tools/demo.py']),
-        ('test', ['tools/set_up.py --folder .venv --dev', '.venv/bin/python -m pytest -n 2']),
+        (
+            'test',
+            [
+                'tools/set_up.py --folder .venv --dev',
+                '.venv/bin/python -m pytest -n 2 --dist worksteal',
+            ],
+        ),
     ],
 )
 def test_make_runs_the_commands_of_the_readme(target: str, commands: list[str]) -> None:
