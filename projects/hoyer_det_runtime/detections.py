@@ -109,3 +109,13 @@ def write_json(content: Any, path: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_threshold(score_thr: float) -> None:
+    """Make sure that a least score can be one.
+
+    Raises:
+        ValueError: If it is not from 0 to 1.
+    """
+    if not 0 <= score_thr <= 1:
+        raise ValueError(f'score_thr {score_thr}: must be from 0 to 1')

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from .description import read_description
-from .detections import Detections
+from .detections import Detections, check_threshold
 from .engines import open_engine
 from .nms import select
-from .pixels import check_threshold, read_image
+from .pixels import read_image
 from .preprocessing import prepare
 
 _MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them

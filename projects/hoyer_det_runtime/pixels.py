@@ -38,13 +38,3 @@ def check_pixels(image: np.ndarray) -> None:
         raise ValueError(
             f'an image must be BGR pixels of uint8, (height, width, 3), not {image.dtype} {image.shape}'
         )
-
-
-def check_threshold(score_thr: float) -> None:
-    """Make sure that a least score can be one.
-
-    Raises:
-        ValueError: If it is not from 0 to 1.
-    """
-    if not 0 <= score_thr <= 1:
-        raise ValueError(f'score_thr {score_thr}: must be from 0 to 1')

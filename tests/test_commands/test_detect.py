@@ -92,6 +92,19 @@ def test_an_unreadable_image_is_left_out_and_named(run, checkpoint, tmp_path):
     assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 2
 
 
+def test_an_image_removed_meanwhile_is_left_out_and_named(run, checkpoint, tmp_path, monkeypatch):
+    write_images(tmp_path / 'images', 'a.png', 'b.png')
+
+    def late(*arguments):
+        (tmp_path / 'images' / 'a.png').unlink()
+        return load(*arguments)
+
+    monkeypatch.setattr(detect, 'load', late)
+    with pytest.raises(SystemExit, match='left out 1 images: .*a.png: no such file'):
+        run(checkpoint, tmp_path / 'images')
+    assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 1
+
+
 def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
     video = write_video(tmp_path / 'v.avi', 3)
     write = detect.VideoFile.write

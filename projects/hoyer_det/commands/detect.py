@@ -95,7 +95,7 @@ class Run:
             for image, index in source.frames():
                 try:
                     found = self.model.detect(image, self.score_thr, source.name, index)
-                except ValueError as error:
+                except (FileNotFoundError, ValueError) as error:  # removed since, or no image
                     self.unreadable.append(str(error))
                     continue
                 finally:

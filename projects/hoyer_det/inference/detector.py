@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import hoyer_det_runtime
 import mmcv
 import numpy as np
 import torch
 from hoyer_det_runtime import Detections, Model
-from hoyer_det_runtime.pixels import check_pixels, check_threshold
+from hoyer_det_runtime.detections import check_threshold
+from hoyer_det_runtime.pixels import check_pixels, read_image
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
@@ -187,9 +187,9 @@ class Detector(DetInferencer):
             check_pixels(image)
         try:
             data = self.pipeline(image)
-        except Exception as error:
-            if isinstance(image, str) and _read(image) is None:
-                raise ValueError(f'{image}: cannot be read as an image') from error
+        except Exception:
+            if isinstance(image, str):
+                read_image(image)  # names the file, if that is the reason
             raise
         (sample,) = self.forward(self.collate_fn([data]))
         found = sample.pred_instances.numpy()
@@ -215,7 +215,7 @@ class Detector(DetInferencer):
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        pixels = _read(image) if isinstance(image, str) else image
+        pixels = read_image(image) if isinstance(image, str) else image
         scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
         if scale > 1:
             pixels = mmcv.imrescale(pixels, scale)
@@ -234,14 +234,6 @@ class Detector(DetInferencer):
             'detections', mmcv.bgr2rgb(pixels), sample, draw_gt=False, pred_score_thr=0.0
         )
         return mmcv.rgb2bgr(self.visualizer.get_image())
-
-
-def _read(path: str) -> np.ndarray | None:
-    """Return the BGR pixels of an image file, None where it is none."""
-    try:
-        return mmcv.imread(path)
-    except (OSError, cv2.error):  # the caller names the file
-        return None
 
 
 def _check_device(device: str | None) -> None:
