@@ -21,12 +21,13 @@ def select(
         spec: The entry ``output`` of the file's description.
         factors: From the image's width and height to those in the input.
         size: Height and width of the image.
-        score_thr: Least score, if it is more than the file's own.
+        score_thr: Least score; it has an effect where it is more than the file's own threshold.
 
     Returns:
         Boxes in pixels of the image (N, 4), scores (N,) and labels (N,), by falling score.
     """
-    threshold = max(score_thr, spec['score_thr'])
+    # A detection of just score_thr is one, as for a checkpoint; MMDetection's own threshold excludes it.
+    threshold = max(np.nextafter(np.float32(score_thr), np.float32(-1)), spec['score_thr'])
     chosen, labels = _candidates(scores, threshold, spec['levels'], spec['nms_pre'])
     found = boxes[chosen] / np.array([*factors, *factors], np.float32)
     values = scores[chosen, labels]

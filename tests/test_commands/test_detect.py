@@ -1,5 +1,6 @@
 """``hoyer-det detect``: pictures, videos and JSON; wrong input in one line."""
 
+import errno
 import json
 import os
 import sys
@@ -118,6 +119,22 @@ def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
     run(checkpoint, video)
     assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 1
     assert cv2.VideoCapture('detections/v.mp4').read()[0]
+
+
+def test_a_full_disk_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
+    write_images(tmp_path / 'images', 'a.png', 'b.png')
+    write = detect.write_picture
+
+    def full(pixels, path):
+        if path.stem == 'b':
+            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+        write(pixels, path)
+
+    monkeypatch.setattr(detect, 'write_picture', full)
+    with pytest.raises(SystemExit, match='No space left on device'):
+        run(checkpoint, tmp_path / 'images')
+    (image,) = json.loads(Path('detections/detections.json').read_text())['images']
+    assert image['file_name'].endswith('a.png')
 
 
 def test_a_name_that_is_not_utf8(run, checkpoint, tmp_path):

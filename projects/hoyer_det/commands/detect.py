@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import cv2
@@ -116,6 +116,12 @@ class _Nothing:
         """Do nothing."""
 
 
+def _write_results(run: Run, args: argparse.Namespace) -> None:
+    info = dict(model=args.model, score_thr=args.score_thr, hoyer_det=__version__)
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    write_json(to_coco(run.results, run.model.classes, **info), args.out_dir / JSON_NAME)
+
+
 def main() -> None:
     """Detect."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # what it cannot read is said in one line
@@ -131,13 +137,17 @@ def main() -> None:
             check_screen()
         model = load(args.model, args.device, args.engine, args.threads)
         run = Run(model, args)
-        run(sources, paths)
+        try:
+            run(sources, paths)
+        except OSError:  # such as a full disk
+            if run.results:
+                with suppress(OSError):
+                    _write_results(run, args)
+            raise
         if run.unreadable and not run.results:
             more = len(run.unreadable) - 1
             raise ValueError(run.unreadable[0] + (f' (and {more} more)' if more else ''))
-        info = dict(model=args.model, score_thr=args.score_thr, hoyer_det=__version__)
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-        write_json(to_coco(run.results, model.classes, **info), args.out_dir / JSON_NAME)
+        _write_results(run, args)
     boxes = sum(map(len, run.results))
     print(f'{len(run.results)} images, {boxes} detections: {args.out_dir / JSON_NAME}')
     if run.unreadable:
