@@ -75,12 +75,18 @@ def test_stages_and_a_kill_between_them(
 def test_schedules_are_shortened_and_starts_dropped(tmp_path: Path) -> None:
     cfg = load_config(CONFIGS / 'pretrain' / 'fine_tuning' / 'from_ann_ssd_shapes.py')
     cfg.work_dir = str(tmp_path)
+    kaiming, pretrained = (
+        dict(type='Kaiming', layer='Conv2d'),
+        dict(type='Pretrained', checkpoint='a.pth'),
+    )
+    cfg.model.neck.init_cfg = [kaiming, pretrained]
     training = FromTwin(cfg, 0.75)
     twin, tuned = training._twin, training._tuned
     assert (twin.train_cfg.max_epochs, tuned.train_cfg.max_epochs) == (18, 6)
     assert [s.T_max for s in (twin.param_scheduler[1], tuned.param_scheduler[1])] == [18, 6]
     assert twin.param_scheduler[0].end == tuned.param_scheduler[0].end == 50  # iterations
     assert twin.optim_wrapper.optimizer.lr == 4 * tuned.optim_wrapper.optimizer.lr
+    assert tuned.model.neck.init_cfg == [kaiming]
     assert 'init_cfg' not in tuned.model.backbone and 'init_cfg' in twin.model.backbone
     assert 'CalibrateFromANNHook' not in [hook.type for hook in tuned.custom_hooks]
     assert cfg.train_cfg.max_epochs == 24  # the config itself stays as it is

@@ -134,7 +134,9 @@ def drop_starts(node: Any) -> None:
             drop_starts(item)
     elif isinstance(node, dict):
         start = node.get('init_cfg')
-        if isinstance(start, dict) and start.get('type') in STARTS:
+        if isinstance(start, list | tuple):
+            node['init_cfg'] = [part for part in start if part.get('type') not in STARTS]
+        elif isinstance(start, dict) and start.get('type') in STARTS:
             del node['init_cfg']
         for value in node.values():
             drop_starts(value)
