@@ -108,7 +108,7 @@ def set_up(folder: Path, dev: bool) -> None:
     kept = set()
     found = probe(python, TORCH_PROBE)
     if found is not None:
-        check_kept('torch', found.split()[0], (2, 1), None)
+        check_kept('torch', found.split()[0], (2, 6), None)
         kept |= {'torch', 'torchvision'}
         print(f'[set-up] keeping torch and torchvision {found}', flush=True)
     found = probe(python, MMCV_PROBE)

@@ -124,6 +124,12 @@ def test_per_image_divides_by_the_batch():
     assert terms[0] == pytest.approx(len(batch(model)['inputs']) * terms[1], rel=1e-6)
 
 
+def test_images_of_a_semi_supervised_detector_are_those_of_the_student():
+    branches = dict(sup=4, unsup_teacher=8, unsup_student=8)
+    inputs = {name: torch.zeros(count, 3, 8, 8) for name, count in branches.items()}
+    assert HoyerRegularizerHook._images(build_ssd(), (), dict(inputs=inputs)) == 4 + 8
+
+
 def test_gradient_accumulation_takes_the_mean(tmp_path):
     start = build_ssd()
     grads = [loss_gradients(start, WEIGHT, seed) for seed in (0, 1)]

@@ -77,6 +77,21 @@ def test_neuron_alone(shape, with_square):
     )
 
 
+def test_potentials_of_0():
+    """The Hoyer square has a gradient there, as that of PyTorch's clamp; the spike has none."""
+    layer = FastHoyerSpike(5, 'channel', threshold=0.7)
+    x = torch.tensor([0.0, 0.2, 0.7, 2.0, -1.0]).repeat(4, 5, 3)
+    assert_same(
+        training_step(layer, x, weight=1.0), training_step(layer, x, plain=True, weight=1.0)
+    )
+
+
+def test_an_empty_batch():
+    x = torch.zeros(0, 5, 4, 6)
+    (spikes, loss), grads, _ = training_step(FastHoyerSpike(5, 'channel'), x)
+    assert spikes.shape == grads['x'].shape == x.shape and loss == grads['threshold'] == 0
+
+
 @pytest.mark.parametrize('extremum', ['layer', 'channel', 'fixed'])
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('with_norm', [False, True])

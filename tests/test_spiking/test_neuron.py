@@ -12,6 +12,7 @@ import pytest
 import torch
 from hoyer_det.spiking import (
     HoyerSpike,
+    check_potentials,
     hoyer_extremum,
     hoyer_square,
     record_hoyer_squares,
@@ -140,6 +141,30 @@ def test_no_positive_potential_gives_no_spike_and_leaves_the_average(extremum, v
     assert spikes.sum() == 0 and squares[0] == 0
     assert torch.isfinite(u.grad).all() and torch.isfinite(layer.threshold.grad)
     assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+@pytest.mark.parametrize('extremum', ['layer', 'channel', 'fixed'])
+def test_an_empty_batch_leaves_the_average(extremum):
+    """As of a head without proposals."""
+    layer = HoyerSpike(2, extremum)
+    layer(torch.rand(2, 2, 3, 3) + 0.1)
+    before = copy.deepcopy(layer.state_dict())
+    u = torch.zeros(0, 2, 3, 3, requires_grad=True)
+    with record_hoyer_squares(layer) as squares:
+        spikes = layer(u)
+    (spikes.sum() + squares[0]).backward()
+    assert spikes.shape == u.grad.shape == u.shape and squares[0] == layer.threshold.grad == 0
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+    check_potentials(layer)
+
+
+@pytest.mark.parametrize('threshold, dtype', [(1e-6, torch.float16), (1e-40, torch.float32)])
+def test_a_tiny_threshold_has_no_gradient_outside_the_box(threshold, dtype):
+    """h / v is more than the type can hold."""
+    layer = HoyerSpike(threshold=threshold)
+    u = torch.tensor([[1.0, -1.0, 0.0]], dtype=dtype, requires_grad=True)
+    layer(u).sum().backward()
+    assert u.grad.tolist() == [[0, 0, 0]]
 
 
 def test_a_silent_channel_alone_keeps_its_average():

@@ -145,7 +145,7 @@ def test_set_up_keeps_a_working_torch_and_a_compiled_mmcv(
 
 
 @pytest.mark.parametrize(
-    ('probe', 'found'), [('TORCH_PROBE', '1.13.1 0.14'), ('MMCV_PROBE', '1.7.2')]
+    ('probe', 'found'), [('TORCH_PROBE', '2.5.1 0.20.1'), ('MMCV_PROBE', '1.7.2')]
 )
 def test_what_works_but_is_too_old_is_named(
     probe: str, found: str, tmp_path: Path, set_up: ModuleType, machine: Machine

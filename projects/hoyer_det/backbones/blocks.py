@@ -228,6 +228,7 @@ class SecondForward:
         self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
         self._neurons = list(spiking_layers(module).values())
         self._kept: list[tuple[float | None, Tensor | None]] = []
+        self._tracking: list[bool] = []
 
     def __enter__(self) -> None:
         # Not `track_running_stats`: the same tensors must be saved for the backward pass.
@@ -237,14 +238,15 @@ class SecondForward:
             # A copy instead of None, which SyncBN refuses.
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
+        self._tracking = [neuron.tracking for neuron in self._neurons]
         for neuron in self._neurons:
             neuron.tracking = False
 
     def __exit__(self, *error: object) -> None:
         for norm, kept in zip(self._norms, self._kept, strict=True):
             norm.momentum, norm.num_batches_tracked = kept
-        for neuron in self._neurons:
-            neuron.tracking = True
+        for neuron, tracking in zip(self._neurons, self._tracking, strict=True):
+            neuron.tracking = tracking
 
 
 def checkpointed(module: nn.Module, x: Tensor) -> Tensor:

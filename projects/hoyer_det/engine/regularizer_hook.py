@@ -117,6 +117,12 @@ class HoyerRegularizerHook(Hook):
     @staticmethod
     def _images(model: nn.Module, args: tuple, kwargs: dict) -> int:
         """Return the number of images that the Hoyer squares were taken over."""
-        images = len(args[0] if args else kwargs['inputs'])
+        inputs = args[0] if args else kwargs['inputs']
+        if isinstance(
+            inputs, dict
+        ):  # of MMDetection's semi-supervised detectors; the teacher evaluates
+            images = sum(len(part) for name, part in inputs.items() if name != 'unsup_teacher')
+        else:
+            images = len(inputs)
         synchronised = any(layer.synchronise for layer in spiking_layers(model).values())
         return images * get_world_size() if synchronised else images

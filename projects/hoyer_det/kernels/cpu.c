@@ -290,7 +290,7 @@ void fire(const Layer *l, const float *x, const float *weight, const float *bias
 #define POTENTIAL_GRADIENT(G, GRAD, X, AL, BE)                             \
     const float u = (X) * (AL) + (BE);                                     \
     const float G = (u > 0 && u <= window ? height * (GRAD) : 0) +         \
-                    (u > 0 && u <= clip ? slope * u + offset : 0);
+                    (u >= 0 && u <= clip ? slope * u + offset : 0);
 
 /* Gradients of x, of the norm and of the threshold. grad is NULL where the spikes have none; scratch:
  * 3 * C entries for each thread, the last third of which is room for floats. */

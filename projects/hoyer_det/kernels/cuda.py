@@ -292,7 +292,7 @@ def _gradient(u, at, inside, grad_ptr, square_ptr, clip, window, height, slope, 
         given = tl.load(grad_ptr + at, mask=inside, other=0.0).to(tl.float32)
         grad += tl.where((u > 0.0) & (u <= window), height * given, 0.0)
     if square_ptr is not None:
-        grad += tl.where((u > 0.0) & (u <= clip), slope * u + offset, 0.0)
+        grad += tl.where((u >= 0.0) & (u <= clip), slope * u + offset, 0.0)
     return grad
 
 

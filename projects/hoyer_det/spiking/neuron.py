@@ -60,9 +60,8 @@ class _Step(torch.autograd.Function):
         (u, v), (w, h) = ctx.saved_tensors, ctx.box
         clip = v.abs()
         inside = (u > 0) & (u <= w * clip)
-        grad_u = torch.where(inside, grad, 0.0) * torch.where(clip > 0, h / clip, 0.0).to(
-            grad.dtype
-        )
+        slope = torch.where(clip > 0, h / clip, 0.0).to(grad.dtype)
+        grad_u = torch.where(inside, grad * slope, 0.0)
         # Spikes depend on u and v through u / |v| alone, so u du + v dv = 0.
         along = torch.sum(grad_u * u, dtype=torch.promote_types(u.dtype, torch.float32))
         return grad_u, torch.where(v == 0, 0.0, -along / v).to(v.dtype), None, None, None
@@ -165,9 +164,9 @@ class HoyerSpike(nn.Module):
         if not self.training:
             return self.emit(self.fire(potential, self.average_extremum()))
         spikes, *statistics = hoyer_spike(potential, self.threshold, self)
-        least, most = torch.aminmax(potential.detach())
-        finite = torch.isfinite(least) & torch.isfinite(most)
-        return self.emit(spikes, *statistics, ~finite)
+        # An empty batch, such as that of a head without proposals, has no least potential.
+        ends = torch.stack(torch.aminmax(potential.detach())) if potential.numel() else potential
+        return self.emit(spikes, *statistics, ~torch.isfinite(ends).all())
 
     def fire(self, potential: Tensor, extremum: Tensor) -> Tensor:
         """Return the spikes at a given extremum of shape (1,) or (C,)."""
