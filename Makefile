@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`; `make help` lists the rest.
-# Without make: the README gives the same as plain commands.
+# Without make: CONTRIBUTING.md gives the same as plain commands.
 
 # The first of these that is there and supported; or name one: make demo PYTHON=python3.11
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \

@@ -122,9 +122,7 @@ def write_nir(args: argparse.Namespace) -> None:
 
         from ..deploy.nir_graph import to_nir
     except ImportError as error:
-        raise ValueError(
-            f'{args.out}: needs the package nir ({error}); pip install "hoyer_det[nir]"'
-        ) from error
+        raise ValueError(f'{args.out}: needs the package nir ({error}); pip install nir') from error
     cfg, model = load_detector(args)
     given = input_of(cfg, model, args.shape)
     folded = fold(model, args.weights, size=tuple(given['size']))
@@ -143,7 +141,7 @@ def write_onnx(args: argparse.Namespace) -> None:
         from ..deploy.export import ExportSettings, export
     except ImportError as error:
         raise ValueError(
-            f'export needs onnx, onnxscript and onnxruntime ({error}); pip install "hoyer_det[deploy]"'
+            f'export needs onnx, onnxscript and onnxruntime ({error}); pip install onnx onnxscript onnxruntime'
         ) from error
     if args.twin == 'lif':
         raise ValueError('--twin lif: a network of several time steps cannot be exported')
