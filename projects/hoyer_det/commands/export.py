@@ -141,7 +141,7 @@ def write_onnx(args: argparse.Namespace) -> None:
         from ..deploy.export import ExportSettings, export
     except ImportError as error:
         raise ValueError(
-            f'export needs onnx, onnxscript and onnxruntime ({error}); pip install onnx onnxscript onnxruntime'
+            f'export needs packages ({error}); pip install onnx onnxscript onnxruntime'
         ) from error
     if args.twin == 'lif':
         raise ValueError('--twin lif: a network of several time steps cannot be exported')
