@@ -1,9 +1,13 @@
 """hoyer-det experiments: a set of tiny runs from data to table; what is done is not done again."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +20,8 @@ from hoyer_det.experiments.costs_report import write_costs_report
 from hoyer_det.experiments.deployed import deploy_all
 from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
-from hoyer_det.experiments.running import read_curve, run_all, work_dir
+from hoyer_det.experiments.running import command as run_line
+from hoyer_det.experiments.running import read_curve, read_seconds, run_all, work_dir
 from hoyer_det.experiments.sets import SETS, ExperimentSet, Run
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
@@ -80,12 +85,59 @@ def test_table_gives_mean_spread_and_share(tmp_path):
         for seed, figure in enumerate(figures):
             folder = work_dir(tmp_path, run, seed)
             folder.mkdir()
-            result = dict(command='hoyer-det train', seconds=3600, curve=[(1, 0.0), (2, figure)])
+            line = shlex.join(run_line(run, folder, seed, 'any'))
+            result = dict(command=line, seconds=3600, curve=[(1, 0.0), (2, figure)])
             (folder / 'result.json').write_text(json.dumps(result))
     table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
     assert '| first | 0.300 ± 0.141 | 2 |  | 1.00 |' in table
     assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 1.00 |' in table
     assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second | 1.00 |' in table
+
+
+def test_runs_of_other_settings_or_data_are_not_taken_for_the_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr('subprocess.run', lambda *args, **kwargs: pytest.fail('trained'))
+    run = Run('spiking', _SSD, {'train_cfg.max_epochs': 20})
+    one, folder = ExperimentSet('One', (run,), ''), work_dir(tmp_path, run, 0)
+    folder.mkdir()
+    line = shlex.join(run_line(run, tmp_path / 'moved' / 'since', 0, 'A'))
+    done = folder / 'result.json'
+    done.write_text(json.dumps(dict(command=line, seconds=1, curve=[(20, 0.5)])))
+    run_all(one, tmp_path, 'A', seeds=1)
+    assert '| spiking | 0.500 |' in write_report(one, tmp_path, seeds=1)
+    with pytest.raises(ValueError, match='other settings or data .*data_root=A.*data_root=B'):
+        run_all(one, tmp_path, 'B', seeds=1)
+    other = ExperimentSet('Other', (Run('spiking', _SSD, {'train_cfg.max_epochs': 4}),), '')
+    for report in (run_all, write_report):
+        with pytest.raises(
+            ValueError, match=r'result.json: .*epochs=20.*max_epochs=4.*another --out'
+        ):
+            report(other, tmp_path, *(['A'] if report is run_all else []), seeds=1)
+    done.rename(folder / 'run.json')  # begun only
+    with pytest.raises(ValueError, match='run.json: is of other settings'):
+        run_all(other, tmp_path, 'A', seeds=1)
+
+
+def test_a_training_that_fails_has_said_why(tmp_path, monkeypatch):
+    code = SimpleNamespace(returncode=1)
+    monkeypatch.setattr('subprocess.run', lambda *args, **kwargs: code)
+    one, out = ExperimentSet('One', (Run('spiking', _SSD),), ''), tmp_path / 'out'
+    with pytest.raises(SystemExit) as ended, alone(out):
+        run_all(one, out, 'none', seeds=1)
+    assert ended.value.code == 1 and not out.exists()  # nothing is left of what did not begin
+    code.returncode = -9
+    with pytest.raises(ChildProcessError, match='hoyer-det train .*: was killed by signal 9'):
+        run_all(one, out, 'none', seeds=1)
+
+
+def test_time_of_a_run_is_that_of_all_its_parts(tmp_path):
+    for part, seconds in (('objects/20261129_100000', 60), ('20261129_120000', 30), ('other', 9)):
+        file = tmp_path / part / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text('')
+        if part != 'other':
+            began = datetime.strptime(part[-15:], '%Y%m%d_%H%M%S').timestamp()
+            os.utime(file, (began + seconds, began + seconds))
+    assert read_seconds(tmp_path) == 90
 
 
 def test_report_of_costs(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..experiments.calling import alone
 from ..experiments.costs import measure_costs
 from ..experiments.costs_report import write_costs_report
-from ..experiments.deployed import deploy_all
+from ..experiments.deployed import check_packages, deploy_all
 from ..experiments.deployed_report import write_deployed_report
 from ..experiments.report import write_report
 from ..experiments.running import RESULT, run_all
@@ -44,6 +44,8 @@ def main() -> None:
                     f'--out {out}: no training there has a result yet; leave --report out to train'
                 )
         else:
+            if experiments.deployed:
+                check_packages()
             data_root = args.data_root or experiments.data_root
             with alone(out):
                 run_all(experiments, out, data_root, args.seeds)

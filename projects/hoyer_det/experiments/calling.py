@@ -3,9 +3,10 @@
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,30 +43,33 @@ def alone(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def run_command(line: Sequence[str]) -> int:
-    """Run a command of ``hoyer-det`` and return its exit code."""
-    # Without close_fds, so that it has the folder of `alone`, too.
-    return subprocess.run(
-        [sys.executable, '-m', 'hoyer_det_cli', *line], close_fds=False
-    ).returncode
-
-
 def call(*command: object) -> None:
     """Run a command of ``hoyer-det``.
 
     Raises:
-        ChildProcessError: If it fails.
+        SystemExit: If it fails, with its exit code; it has said why.
+        ChildProcessError: If it was killed, and so has not.
     """
     line = [*map(str, command)]
-    code = run_command(line)
+    # Without close_fds, so that it has the folder of `alone`, too.
+    code = subprocess.run(
+        [sys.executable, '-m', 'hoyer_det_cli', *line], close_fds=False
+    ).returncode
+    if code < 0:
+        raise ChildProcessError(f'hoyer-det {shlex.join(line)}: was killed by signal {-code}')
     if code:
-        raise ChildProcessError(f'hoyer-det {" ".join(line)}: ended with exit code {code}')
+        sys.exit(code)
+
+
+def write_text(file: Path, content: str) -> None:
+    """Write a text file."""
+    with replacing(file) as part:
+        part.write_text(content)
 
 
 def write_json(file: Path, content: object) -> None:
     """Write a file as JSON."""
-    with replacing(file) as part:
-        part.write_text(json.dumps(content, indent=1))
+    write_text(file, json.dumps(content, indent=1))
 
 
 def read_json(file: Path) -> Any:

@@ -5,8 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import find_latest_checkpoint
-
+from ..engine.checkpoint import newest_good_checkpoint
 from .calling import call, write_json
 from .running import RESULT, option_flags, read_final, work_dir
 from .sets import ExperimentSet, Run
@@ -34,7 +33,7 @@ def measure_costs(
         images: Number of test images that are analysed.
 
     Raises:
-        ChildProcessError: If an analysis fails.
+        SystemExit: If an analysis fails, which has said why.
     """
     for run in experiments.runs:
         for seed in range(seeds):
@@ -46,12 +45,12 @@ def measure_costs(
 def _measured(
     experiments: ExperimentSet, run: Run, folder: Path, data_root: str, images: int
 ) -> dict[str, Any]:
-    checkpoint = find_latest_checkpoint(str(folder))
+    checkpoint, _ = newest_good_checkpoint(folder)
     command = [run.config, checkpoint, *run.flags]
     if run.flags in OTHERS:
         (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
         beside = folder.with_name(folder.name.replace(run.name, own.name, 1))
-        command = [run.config, find_latest_checkpoint(str(beside))]
+        command = [run.config, newest_good_checkpoint(beside)[0]]
         command += ['--compare-twin', run.flags[1], checkpoint]
     with tempfile.TemporaryDirectory(dir=folder) as report:
         place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)

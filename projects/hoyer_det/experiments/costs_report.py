@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .calling import read_json
+from ..engine.storage import replacing
+from .calling import read_json, write_text
 from .costs import COSTS, TABLE
 from .running import work_dir
 from .sets import ExperimentSet
@@ -48,7 +49,7 @@ def write_costs_report(experiments: ExperimentSet, out: Path, seeds: int) -> str
         cells = [name, *figures, str(len(costs)), rate, *energies, _spread(gain, '.3f')]
         rows.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(rows) + '\n'
-    (out / 'costs.md').write_text(table)
+    write_text(out / 'costs.md', table)
     _plot(experiments, found, out / 'costs.png')
     return table
 
@@ -78,4 +79,5 @@ def _plot(experiments: ExperimentSet, found: dict[str, list[dict[str, Any]]], fi
     axes.set_title(experiments.title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(loc='lower right', fontsize=8)
-    figure.savefig(file, dpi=120)
+    with replacing(file) as part:
+        figure.savefig(part, format='png', dpi=120)

@@ -4,12 +4,13 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.runner import find_latest_checkpoint
 
+from ..engine.checkpoint import newest_good_checkpoint
 from .calling import call, read_json, write_json
 from .running import option_flags, read_log, work_dir
 from .sets import ExperimentSet, Run
@@ -36,6 +37,20 @@ SPIKING = (Form('spiking', 'spikes', ('--weights', '5')),)
 TWIN = (Form('relu_int8', 'onnxruntime'), Form('relu_float32', 'onnxruntime', ('--float',)))
 
 
+def check_packages() -> None:
+    """Make sure that there is what exporting needs, before hours of training.
+
+    Raises:
+        ValueError: Names what is missing.
+    """
+    missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if find_spec(name) is None]
+    if missing:
+        names = ' '.join(missing)
+        raise ValueError(
+            f'this set exports what it trains, which needs {names}: pip install {names}'
+        )
+
+
 def forms(run: Run) -> tuple[Form, ...]:
     """Return the files that a run is exported to: ReLU twins as int8 and float32."""
     return TWIN if '--twin' in run.flags else SPIKING
@@ -59,7 +74,7 @@ def deploy_all(
         rounds: How often each file is timed.
 
     Raises:
-        ChildProcessError: If an export or an evaluation fails.
+        SystemExit: If an export or an evaluation fails, which has said why.
     """
     from hoyer_det_runtime.engines import open_engine  # needs an engine only here
 
@@ -93,7 +108,7 @@ def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) ->
         from hoyer_det_runtime.description import read_description
 
         options = option_flags({**run.options, 'data_root': data_root})
-        checkpoint = find_latest_checkpoint(str(file.parent))
+        checkpoint, _ = newest_good_checkpoint(file.parent)
         call('export', run.config, checkpoint, file, *form.flags, *run.flags, *options)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             place = ('--engine', form.engine, '--threads', '1', '--work-dir', folder)

@@ -4,7 +4,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from .calling import read_json
+from ..engine.storage import replacing
+from .calling import read_json, write_text
 from .deployed import RESULT
 from .sets import ExperimentSet
 
@@ -44,7 +45,7 @@ def write_deployed_report(experiments: ExperimentSet, out: Path) -> str:
             f'| {row["milliseconds"]:.2f} | {low:.2f} to {high:.2f} |'
         )
     table = '\n'.join(lines) + '\n'
-    (out / 'deployed.md').write_text(table)
+    write_text(out / 'deployed.md', table)
     _plot(experiments, measured['rows'], out / 'deployed.png')
     return table
 
@@ -72,4 +73,5 @@ def _plot(experiments: ExperimentSet, rows: list[dict[str, Any]], file: Path) ->
     axes.set_title(experiments.title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(loc='lower right', fontsize=8)
-    figure.savefig(file, dpi=120)
+    with replacing(file) as part:
+        figure.savefig(part, format='png', dpi=120)

@@ -1,14 +1,15 @@
 """Table, plot and commands of a set of runs."""
 
 import datetime
-import json
 import os
 import platform
 import statistics
 from pathlib import Path
 from typing import Any
 
-from .running import RESULT, work_dir
+from ..engine.storage import replacing
+from .calling import read_json, write_text
+from .running import RESULT, check_settings, work_dir
 from .sets import ExperimentSet, Run
 
 
@@ -24,29 +25,23 @@ def write_report(experiments: ExperimentSet, out: Path, seeds: int) -> str:
         The table. A run without a result says so.
 
     Raises:
-        ValueError: If a result cannot be read.
+        ValueError: If a result cannot be read, or is of other settings.
     """
     results = {run.name: _results(out, run, seeds) for run in experiments.runs}
     table = _table(experiments, results)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'table.md').write_text(table)
+    write_text(out / 'table.md', table)
     lines = [result['command'] for found in results.values() for result in found]
-    (out / 'commands.sh').write_text(''.join(f'{line}\n' for line in lines))
+    write_text(out / 'commands.sh', ''.join(f'{line}\n' for line in lines))
     if lines:
         _plot(experiments, results, out / 'plot.png')
     return table
 
 
 def _results(out: Path, run: Run, seeds: int) -> list[dict[str, Any]]:
+    for seed in range(seeds):
+        check_settings(work_dir(out, run, seed), run, seed)
     files = [work_dir(out, run, seed) / RESULT for seed in range(seeds)]
-    return [_read(file) for file in files if file.is_file()]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f'{file}: cannot be read ({error}); remove it to train again') from None
+    return [read_json(file) for file in files if file.is_file()]
 
 
 def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]]) -> str:
@@ -88,4 +83,5 @@ def _plot(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]], 
             axes.plot(*zip(*result['curve'], strict=True), f'C{index}.-', label=label)
     axes.set(xlabel='epoch', ylabel=experiments.metric, title=experiments.title)
     axes.legend()
-    figure.savefig(file)
+    with replacing(file) as part:
+        figure.savefig(part, format='png')

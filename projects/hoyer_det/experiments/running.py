@@ -2,15 +2,16 @@
 
 import json
 import shlex
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..engine.storage import replacing
-from .calling import run_command
+from .calling import call, read_json, write_json
 from .sets import ExperimentSet, Run
 
+START = 'run.json'
 RESULT = 'result.json'
 
 
@@ -22,6 +23,9 @@ def work_dir(out: Path, run: Run, seed: int) -> Path:
 def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -> None:
     """Do every run of a set that has no result yet.
 
+    The command of a run stands in ``run.json`` of its work folder from its beginning on, so that it is
+    not taken for another.
+
     Args:
         experiments: The set.
         out: Folder of the work folders.
@@ -29,22 +33,58 @@ def run_all(experiments: ExperimentSet, out: Path, data_root: str, seeds: int) -
         seeds: Number of seeds, from 0 on.
 
     Raises:
-        ChildProcessError: If a training fails.
-        ValueError: If it was not evaluated.
+        SystemExit: If a training fails, which has said why.
+        ValueError: If a work folder holds a run with other settings, or a training was not evaluated.
     """
-    for seed in range(seeds):
-        for run in experiments.runs:
-            folder = work_dir(out, run, seed)
-            if (folder / RESULT).is_file():
-                print(f'{folder}: done')
-                continue
-            line = command(run, folder, seed, data_root)
-            print(shlex.join(line), flush=True)
-            start = time.time()
-            code = run_command(line[1:])
-            if code:
-                raise ChildProcessError(f'{folder}: the training ended with exit code {code}')
-            _write_result(folder, experiments.metric, line, time.time() - start)
+    runs = [(seed, run) for seed in range(seeds) for run in experiments.runs]
+    for seed, run in runs:
+        check_settings(work_dir(out, run, seed), run, seed, data_root)
+    for seed, run in runs:
+        folder = work_dir(out, run, seed)
+        if (folder / RESULT).is_file():
+            print(f'{folder}: done')
+            continue
+        line = command(run, folder, seed, data_root)
+        print(shlex.join(line), flush=True)
+        write_json(folder / START, dict(command=shlex.join(line)))
+        try:
+            call(*line[1:])
+        finally:
+            if len([*folder.iterdir()]) == 1:  # it did not begin
+                (folder / START).unlink()
+                folder.rmdir()
+        _write_result(folder, experiments.metric, line)
+
+
+def check_settings(folder: Path, run: Run, seed: int, data_root: str | None = None) -> None:
+    """Make sure that a work folder belongs to a run, if there is anything in it.
+
+    Args:
+        folder: The work folder.
+        run: The run.
+        seed: Its seed.
+        data_root: Folder of its data; with None any data will do.
+
+    Raises:
+        ValueError: If another command was run there.
+    """
+    for file in (folder / START, folder / RESULT):
+        if not file.is_file():
+            continue
+        stored = shlex.split(read_json(file)['command'])
+        wanted = command(run, folder, seed, data_root or '')
+        if _settings(stored, data_root) != _settings(wanted, data_root):
+            raise ValueError(
+                f'{file}: is of other settings or data ({shlex.join(stored)}); now asked for: '
+                f'{shlex.join(wanted)}; choose another --out, or remove the folder'
+            )
+
+
+def _settings(line: Sequence[str], data_root: str | None) -> list[str]:
+    """Return a command without its work folder, and without its data where they do not matter."""
+    place = line.index('--work-dir') if '--work-dir' in line else len(line)
+    kept = [*line[:place], *line[place + 2 :]]
+    return [word for word in kept if data_root is not None or not word.startswith('data_root=')]
 
 
 def command(run: Run, folder: Path, seed: int, data_root: str) -> list[str]:
@@ -67,13 +107,25 @@ def option_flags(options: Mapping[str, object]) -> list[str]:
     return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
 
-def _write_result(folder: Path, metric: str, line: list[str], seconds: float) -> None:
+def _write_result(folder: Path, metric: str, line: list[str]) -> None:
     curve = read_curve(folder, metric)
     if not curve:
         raise ValueError(f'{folder}: no validation wrote {metric}')
-    result = dict(command=shlex.join(line), seconds=round(seconds), curve=curve)
-    with replacing(folder / RESULT) as part:
-        part.write_text(json.dumps(result))
+    result = dict(command=shlex.join(line), seconds=round(read_seconds(folder)), curve=curve)
+    write_json(folder / RESULT, result)
+
+
+def read_seconds(folder: Path) -> float:
+    """Return how long a run has trained and validated: all its stages, and the parts of a resumed one.
+
+    A part lasts from the time in its folder's name to the last line of its log.
+    """
+    seconds = 0.0
+    for file in folder.rglob('vis_data/scalars.json'):
+        with suppress(ValueError):  # a folder of another name
+            start = datetime.strptime(file.parents[1].name, '%Y%m%d_%H%M%S').timestamp()
+            seconds += max(file.stat().st_mtime - start, 0)
+    return seconds
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
