@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import CONFIGS
 from hoyer_det.commands.from_objects import FromObjects, classifier_config
+from hoyer_det.commands.resuming import how_to_go_on
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
@@ -152,9 +153,48 @@ def test_other_weights_and_other_trainings_are_refused(tmp_path: Path, voc_folde
     (tmp_path / 'epoch_1.pth').touch()
     with pytest.raises(ValueError, match='epoch_1.pth: is of a training without --from-objects'):
         FromObjects(cfg, resume=True)
+    (tmp_path / 'epoch_1.pth').unlink()
+    (tmp_path / 'from_twin.json').touch()
+    with pytest.raises(ValueError, match='from_twin.json: .* a training by --from-twin; choose'):
+        FromObjects(cfg, resume=True)
+    (tmp_path / 'from_twin.json').unlink()
     cfg.model.backbone.init_cfg = dict(type='FromANN', checkpoint='torchvision://vgg11_bn')
     with pytest.raises(ValueError, match='add `--cfg-options model.backbone.init_cfg=None`'):
         FromObjects(cfg)
+
+
+def test_stages_of_other_settings_are_refused_on_resume(tmp_path: Path, voc_folder: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)})
+    cfg.work_dir = str(tmp_path)
+    FromObjects(cfg)._write_note()
+    cfg.train_dataloader.num_workers = 7  # how fast it is does not matter
+    FromObjects(cfg, resume=True)
+    cfg.optim_wrapper.optimizer.lr = 1e-5
+    with pytest.raises(ValueError, match=r'has optim_wrapper.optimizer.lr=0.002, now it is 1e-05;'):
+        FromObjects(cfg, resume=True)
+    cfg.optim_wrapper.optimizer.lr = 2e-3
+    cfg.train_dataloader.dataset.data_root = 'elsewhere'
+    with pytest.raises(ValueError, match='train_dataloader.dataset.data_root=.* now .*elsewhere'):
+        FromObjects(cfg, resume=True)
+
+
+def test_batch_of_the_detector_is_checked_before_the_classifier_is_trained(
+    tmp_path: Path, voc_folder: Path, run_tool: Callable
+) -> None:
+    work_dir = tmp_path / 'work'
+    options = ('--cfg-options', f'data_root={voc_folder}', 'train_dataloader.batch_size=99')
+    done = run_tool('train', CONFIG, '--from-objects', '--work-dir', work_dir, *options)
+    assert (
+        done.returncode == 1
+        and 'do not fill one batch of train_dataloader.batch_size=99' in done.stderr
+    )
+    assert 'objects' not in done.stderr and not work_dir.exists()
+
+
+def test_interrupted_before_its_first_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr('sys.argv', ['hoyer-det train', 'a.py', '--from-objects'])
+    assert how_to_go_on(str(tmp_path), begun=True).endswith('train a.py --from-objects --resume')
+    assert how_to_go_on(str(tmp_path)).endswith('train a.py --from-objects')
 
 
 def test_plain_training_is_refused_in_the_folder_of_one_in_stages(

@@ -55,7 +55,9 @@ def test_stages_and_a_kill_between_them(
         again.returncode == 1 and again.stderr.count('\n') == 1 and 'add --resume' in again.stderr
     )
     other = run_tool(*command, '--no-teacher', '--resume', *options)
-    assert other.returncode == 1 and 'the training there has the plan' in other.stderr
+    assert (
+        other.returncode == 1 and 'the training there has teacher=True, now it is' in other.stderr
+    )
 
     # As if killed after the twin: the twin stays as it is, the rest is done again.
     note = work_dir / 'from_twin.json'
@@ -80,11 +82,14 @@ def test_schedules_are_shortened_and_starts_dropped(tmp_path: Path) -> None:
         dict(type='Pretrained', checkpoint='a.pth'),
     )
     cfg.model.neck.init_cfg = [kaiming, pretrained]
+    cfg.custom_hooks.append(dict(type='PipelineSwitchHook', switch_epoch=20, switch_pipeline=[]))
+    del cfg.param_scheduler[1]['begin']
     training = FromTwin(cfg, 0.75)
     twin, tuned = training._twin, training._tuned
     assert (twin.train_cfg.max_epochs, tuned.train_cfg.max_epochs) == (18, 6)
     assert [s.T_max for s in (twin.param_scheduler[1], tuned.param_scheduler[1])] == [18, 6]
     assert twin.param_scheduler[0].end == tuned.param_scheduler[0].end == 50  # iterations
+    assert [c.custom_hooks[-1].switch_epoch for c in (twin, tuned)] == [15, 5]
     assert twin.optim_wrapper.optimizer.lr == 4 * tuned.optim_wrapper.optimizer.lr
     assert tuned.model.neck.init_cfg == [kaiming]
     assert 'init_cfg' not in tuned.model.backbone and 'init_cfg' in twin.model.backbone
@@ -100,6 +105,15 @@ def test_impossible_shares_are_refused(share: float, message: str, tmp_path: Pat
     cfg.work_dir = str(tmp_path)
     with pytest.raises(ValueError, match=message):
         FromTwin(cfg, share)
+
+
+@pytest.mark.parametrize('name', ['hoyer_faster_rcnn_r50_voc', 'pretrain/digits_hoyer_vgg11'])
+def test_what_cannot_teach_is_refused_before_its_training(name: str, tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / f'{name}.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(ValueError, match='has no bbox_head and cannot teach; add --no-teacher'):
+        FromTwin(cfg, 0.5)
+    FromTwin(cfg, 0.5, teacher=False)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
 from ..twins import TWINS, check_twin, twin_hooks
+from .differences import learning_settings
 from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
 
 OBJECT_EPOCHS = 30
@@ -43,10 +44,13 @@ class FromObjects(StagedTraining):
         names = dict(objects=epochs)
         if cfg.train_cfg.get('max_epochs') is not None:
             names['detector'] = cfg.train_cfg.max_epochs
-        super().__init__(cfg.work_dir, '--from-objects', dict(epochs=names), names, resume)
+        plan = dict(epochs=names, **learning_settings(cfg))
+        super().__init__(cfg.work_dir, '--from-objects', plan, names, resume)
         self._detector = copy.deepcopy(cfg)
         with torch.device('meta'):
-            MODELS.build(cfg.model)  # a mistake in it shows before the classifier is trained
+            MODELS.build(
+                copy.deepcopy(cfg.model)
+            )  # a mistake in it shows before the classifier is trained
         self._objects = classifier_config(cfg, epochs)
         self._objects.work_dir = str(self.work_dir / 'objects')
 

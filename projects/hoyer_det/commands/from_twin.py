@@ -4,6 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -12,6 +14,7 @@ from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
 from ..weights.reading import read_checkpoint
+from .differences import learning_settings
 from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
 
 TWIN_SHARE = 0.75
@@ -37,15 +40,16 @@ class FromTwin(StagedTraining):
         resume: Whether to go on with what is in the work folder.
 
     Raises:
-        ValueError: If the epochs cannot be shared so, the config has no twin, or the work folder holds
-            another such training, or this one without ``resume``.
+        Exception: Whatever building the twin raises.
+        ValueError: If the epochs cannot be shared so, the config has no twin, or one that cannot teach, or
+            the work folder holds another such training, or this one without ``resume``.
     """
 
     def __init__(
         self, cfg: Config, share: float, teacher: bool = True, resume: bool = False
     ) -> None:
         epochs = _epochs(cfg, share)
-        plan = dict(epochs=list(epochs), teacher=teacher)
+        plan = dict(epochs=list(epochs), teacher=teacher, **learning_settings(cfg))
         names = dict(zip(('twin', 'fine-tuning'), epochs, strict=True))
         super().__init__(cfg.work_dir, '--from-twin', plan, names, resume)
         self._twin = make_twin(cfg, 'relu')
@@ -54,12 +58,24 @@ class FromTwin(StagedTraining):
         self._tuned = copy.deepcopy(cfg)
         _shorten(self._tuned, epochs[1])
         name_visualizer(self._twin, 'twin')
+        if 'lr' not in self._tuned.optim_wrapper.optimizer:
+            raise ValueError(
+                f'{cfg.filename}: optim_wrapper.optimizer.lr is not there; --from-twin fine-tunes with '
+                f'{LEARNING_RATE:g} of it'
+            )
         self._tuned.optim_wrapper.optimizer.lr *= LEARNING_RATE
         drop_starts(self._tuned.model)  # all weights come from the twin
         self._tuned.custom_hooks = [
             hook for hook in self._tuned.get('custom_hooks') or [] if hook['type'] not in _OTHERS
         ]
         self._teacher = teacher
+        with torch.device('meta'):
+            twin = MODELS.build(copy.deepcopy(self._twin.model))
+        if teacher and not hasattr(twin, 'bbox_head'):
+            raise ValueError(
+                f'{cfg.filename}: the ReLU twin, a {type(twin).__name__}, has no bbox_head and cannot teach; '
+                'add --no-teacher'
+            )
 
     def run(self, make_runner: MakeRunner, resume: Resume) -> None:
         """Run the stages that are not complete.
@@ -167,11 +183,18 @@ def _shorten(cfg: Config, epochs: int) -> None:
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if not scheduler.get('by_epoch', True):
             continue
-        for key in ('T_max', 'begin', 'end', 'step_size', 'total_iters'):
-            if key in scheduler:
-                least = 0 if key == 'begin' else scheduler.begin + 1 if key == 'end' else 1
+        for key in ('T_max', 'begin', 'end', 'step_size', 'total_iters', 'total_steps'):
+            if scheduler.get(key) is not None:
+                first = scheduler.get('begin', 0)
+                least = 0 if key == 'begin' else first + 1 if key == 'end' else 1
                 scheduler[key] = max(least, round(scheduler[key] * ratio))
-        if 'milestones' in scheduler:
-            scheduler.milestones = [round(epoch * ratio) for epoch in scheduler.milestones]
+        for key in ('milestones', 'periods'):
+            if key in scheduler:
+                scheduler[key] = [max(1, round(epoch * ratio)) for epoch in scheduler[key]]
+    for hook in cfg.get('custom_hooks') or []:
+        if 'switch_epoch' in hook:  # of PipelineSwitchHook
+            hook.switch_epoch = max(1, round(hook.switch_epoch * ratio))
+    if 'val_begin' in cfg.train_cfg:
+        cfg.train_cfg.val_begin = max(1, round(cfg.train_cfg.val_begin * ratio))
     cfg.train_cfg.max_epochs = epochs
     cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), epochs)

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from typing import Any
 
 from mmengine.config import Config
 
@@ -10,6 +9,7 @@ from ..engine.checkpoint import check_checkpoint, newest_good_checkpoint
 from ..twins import check_twin
 from ..weights.reading import read_checkpoint
 from ..weights.stored_config import stored_config
+from .differences import first_difference
 from .from_twin import drop_starts
 
 # Read once, into the optimizer and the schedulers, whose states a checkpoint brings back.
@@ -28,8 +28,13 @@ def newest(work_dir: str) -> str | None:
     return found
 
 
-def how_to_go_on(work_dir: str) -> str:
-    """Return a line for a training that was interrupted: its newest checkpoint, and the command."""
+def how_to_go_on(work_dir: str, begun: bool = False) -> str:
+    """Return a line for a training that was interrupted: its newest checkpoint, and the command.
+
+    Args:
+        work_dir: Where its checkpoints are.
+        begun: Whether it is to be resumed without one, too.
+    """
     checkpoint = newest_good_checkpoint(work_dir)[0]
     command, *arguments = sys.argv
     program = command if command.startswith('hoyer-det') else f'python {shlex.quote(command)}'
@@ -39,6 +44,8 @@ def how_to_go_on(work_dir: str) -> str:
         if argument != '--resume' and not named:
             rest.append(argument)
     if checkpoint is None:
+        if begun:
+            rest.append('--resume')
         return (
             f'interrupted; {work_dir} has no checkpoint yet; start again with: '
             f'{program} {shlex.join(rest)}'
@@ -81,7 +88,7 @@ def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
         ValueError: Names the key and both values.
     """
     for key in _KEPT:
-        difference = _difference(stored.get(key), cfg.get(key), key)
+        difference = first_difference(stored.get(key), cfg.get(key), key)
         if difference is not None:
             name, before, now = difference
             raise ValueError(
@@ -89,17 +96,3 @@ def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
                 'training would not follow; set it back, or start a new training from these weights '
                 f'without --resume: --work-dir ANOTHER --cfg-options load_from={checkpoint}'
             )
-
-
-def _difference(before: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
-    """Return the first dotted key with another value, and both values; None if all are equal."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys: Any = [*before, *(key for key in now if key not in before)]
-        pairs = [(key, before.get(key), now.get(key)) for key in keys]
-    elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
-        if len(before) != len(now):
-            return name, before, now
-        pairs = [(str(i), *pair) for i, pair in enumerate(zip(before, now, strict=True))]
-    else:
-        return None if before == now else (name, before, now)
-    return next(filter(None, (_difference(b, n, f'{name}.{key}') for key, b, n in pairs)), None)

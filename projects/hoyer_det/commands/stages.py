@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..engine.storage import replacing
+from .differences import first_difference
 
 _SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
 MakeRunner = Callable[[Config], Runner]  # makes the runner of a config
@@ -20,6 +21,8 @@ Resume = Callable[
 
 # Types of `init_cfg` that read weights from a file.
 STARTS = ('FromANN', 'Pretrained')
+# Of `hoyer-det train`, each of which trains in stages.
+FLAGS = ('--from-twin', '--from-objects')
 
 
 class StagedTraining:
@@ -58,6 +61,11 @@ class StagedTraining:
         self._flag = flag
         self._note = note_of(work_dir, flag)
         self._read_note()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a note to resume from."""
+        return self._note.is_file()
 
     def summary(self) -> str:
         """Return what each stage reached, a line for each."""
@@ -101,6 +109,12 @@ class StagedTraining:
 
     def _read_note(self) -> None:
         path = self._note
+        for flag in FLAGS:
+            other = note_of(str(self.work_dir), flag)
+            if flag != self._flag and other.is_file():
+                raise ValueError(
+                    f'{other}: this work folder holds a training by {flag}; choose another --work-dir'
+                )
         if not path.is_file():
             # A last stage that is resumed would take them for its own.
             other = min(self.work_dir.glob('*.pth'), default=None)
@@ -121,10 +135,12 @@ class StagedTraining:
             raise ValueError(
                 f'{path}: cannot be read as the note of a training by {self._flag}; choose another --work-dir'
             ) from None
-        if plan != self.plan:
+        difference = first_difference(plan, self.plan)
+        if difference is not None:
+            name, before, now = difference
             raise ValueError(
-                f'{path}: the training there has the plan {plan}, not {self.plan}; go on with the '
-                'same flags, or choose another --work-dir'
+                f'{path}: the training there has {name}={before!r}, now it is {now!r}; go on with the same '
+                'flags and settings, or choose another --work-dir'
             )
 
     def _write_note(self) -> None:

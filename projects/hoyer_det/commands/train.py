@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from mmdet.registry import DATASETS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -19,7 +20,7 @@ from .memory import keep_freed_memory
 from .resuming import how_to_go_on, newest, resume_from
 from .runner import CommandRunner
 from .settings import check_settings
-from .stages import note_of
+from .stages import FLAGS, note_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first iteration."""
     cfg = build_config(args)
-    for flag in ('--from-objects', '--from-twin'):
+    for flag in FLAGS:
         note = note_of(cfg.work_dir, flag)
         if note.is_file():
             raise ValueError(
@@ -115,6 +116,14 @@ def make_runner(cfg: Config) -> CommandRunner:
         _ = runner.val_loop  # is built when first asked for, and reads the data set
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
+
+
+def _check_batch(cfg: Config) -> None:
+    """Make sure that the training images fill one batch."""
+    loader = cfg.train_dataloader
+    number = len(DATASETS.build(loader.dataset))
+    if loader.get('drop_last') and number < loader.batch_size:
+        raise ValueError(_too_few(cfg, number))
 
 
 def _too_few(cfg: Config, number: int) -> str:
@@ -169,8 +178,9 @@ def run_stages(args: argparse.Namespace) -> None:
         else:
             epochs = OBJECT_EPOCHS if args.object_epochs is None else args.object_epochs
             training = FromObjects(cfg, epochs, resume)
+            _check_batch(cfg)  # before the classifier is trained
     first = 'twin' if args.from_twin else 'objects'
-    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir, first))):
+    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir, first), training.begun)):
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
     if is_main_process():
         print(training.summary())
