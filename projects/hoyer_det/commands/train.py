@@ -180,7 +180,11 @@ def run_stages(args: argparse.Namespace) -> None:
             training = FromObjects(cfg, epochs, resume)
             _check_batch(cfg)  # before the classifier is trained
     first = 'twin' if args.from_twin else 'objects'
-    with one_line_errors(lambda: how_to_go_on(_stage_folder(cfg.work_dir, first), training.begun)):
+
+    def interrupted() -> str:
+        return how_to_go_on(_stage_folder(cfg.work_dir, first), training.begun)
+
+    with one_line_errors(interrupted, cfg.work_dir):
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
     if is_main_process():
         print(training.summary())
