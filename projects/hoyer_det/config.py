@@ -57,7 +57,22 @@ def load_config(
     cfg.merge_from_dict(options)
     if complete:
         complete_config(cfg)
+        _check_classes(cfg, options, path)
     return cfg
+
+
+def _check_classes(cfg: Config, options: dict[str, Any], path: str | Path) -> None:
+    """Refuse numbers of classes that the data set has replaced."""
+    for option, value in options.items():
+        if option.split('.')[-1] == 'num_classes':
+            node: Any = cfg._cfg_dict
+            for part in option.split('.'):
+                node = node[int(part)] if isinstance(node, list | tuple) else node[part]
+            if node != value:
+                raise ValueError(
+                    f'option {option}={value}: {path} takes the number of classes from its data set, '
+                    f'which has {node}; leave the option out'
+                )
 
 
 def _read(path: str | Path) -> Config:

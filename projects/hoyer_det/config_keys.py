@@ -79,7 +79,11 @@ def _check_nested(cfg: Config, option: str) -> None:
     node: Any = cfg._cfg_dict
     for part in option.split('.'):
         if isinstance(node, list | tuple):
-            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+            if not part.isdigit() or int(part) >= len(node):
+                raise ValueError(
+                    f'option {option}: {part!r} is no entry of a list with entries 0 to {len(node) - 1}'
+                )
+            node = node[int(part)]
         elif isinstance(node, dict):
             if part not in node and node is not cfg._cfg_dict:
                 meant = next((key for key in node if _is_slip(part, str(key))), None)

@@ -355,8 +355,9 @@ def test_norm_eval_keeps_norms_but_not_neurons(depth):
         (18, dict(act_cfg=dict(type='HoyerSpike', extremum='channel'))),
         (50, dict(frozen_stages=1)),
         (50, dict(deep_stem=True, norm_cfg=dict(type='SyncBN'))),
+        (18, dict(norm_cfg=dict(type='BN', momentum=None))),
     ],
-    ids=['plain', 'norm_eval', 'channel', 'frozen', 'syncbn'],
+    ids=['plain', 'norm_eval', 'channel', 'frozen', 'syncbn', 'mean_of_all'],
 )
 def test_checkpointing_changes_nothing(depth, options):
     trained = prepared(depth, **{**options, 'frozen_stages': -1})

@@ -103,6 +103,15 @@ def test_small_images_are_enlarged_with_their_boxes(tmp_path, samples):
     assert samples[0].pred_instances.bboxes[0, 0] == 40  # what is evaluated is left alone
 
 
+def test_images_with_masks_keep_their_size(tmp_path, samples):
+    folder, masks = tmp_path / 'out', torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[:, 5:35, 40:55] = True
+    samples[0].pred_instances.masks = masks
+    evaluate(make_hook(folder, num_images=1, min_side=10 * WIDTH), samples)
+    (path,) = folder.rglob('vis_image/*.png')
+    assert cv2.imread(str(path)).shape == (HEIGHT, 2 * WIDTH, 3)
+
+
 @pytest.mark.parametrize('min_side', [0, 10 * WIDTH])
 def test_boxes_over_the_edge_do_not_shift_the_picture(tmp_path, samples, min_side):
     pictures = []

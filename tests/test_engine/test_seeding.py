@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hoyer_det.engine.seeding import SeededBatch, SeededBatchSampler
+from hoyer_det.engine.seeding import SeededBatch, SeededBatchSampler, seeded_loader
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
@@ -56,6 +56,18 @@ def test_an_epoch_is_the_same_after_a_start(workers, sampler):
     ]
     assert len(set(numbers)) == len(numbers)  # no two samples are augmented alike
     assert draw([2], seed=6, **sampler) != [third]
+
+
+@pytest.mark.parametrize(
+    'asked, inner, lengths',
+    [(True, {}, [4, 4]), (False, {}, [4, 4, 2]), (True, dict(drop_last=False), [4, 4, 2])],
+)
+def test_drop_last_beside_a_batch_sampler(asked, inner, lengths):
+    loader = dict(drop_last=asked, batch_sampler=dict(type=AspectRatioBatchSampler, **inner))
+    made = dict(seeded_loader(loader, seed=0)['batch_sampler'])
+    assert made.pop('type') is SeededBatchSampler
+    batches = SeededBatchSampler(DefaultSampler(Drawing()), 4, **made)
+    assert [len(batch) for batch in batches] == lengths
 
 
 def test_samplers_without_epochs_go_on():

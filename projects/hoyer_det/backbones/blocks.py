@@ -33,10 +33,7 @@ def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
     Raises:
         ValueError: If there is no config.
     """
-    if act_cfg is None:
-        raise ValueError(
-            "act_cfg must name an activation, such as dict(type='HoyerSpike'), got None"
-        )
+    _check_activation(act_cfg)
     act_cfg = dict(act_cfg)
     if 'inplace' in act_cfg:
         act_cfg['inplace'] = False  # a shortcut may read the same tensor
@@ -45,9 +42,19 @@ def build_activation(act_cfg: dict[str, Any], channels: int) -> nn.Module:
     return build_activation_layer(act_cfg)
 
 
+def _check_activation(act_cfg: Any) -> None:
+    if not isinstance(act_cfg, dict) or 'type' not in act_cfg:
+        raise ValueError(
+            f"act_cfg must name an activation, such as dict(type='HoyerSpike'), got {act_cfg!r}"
+        )
+
+
 def is_spiking(act_cfg: dict[str, Any] | None) -> bool:
     """Tell whether a config names the neuron."""
-    return act_cfg is not None and act_cfg['type'] in ('HoyerSpike', HoyerSpike, FastHoyerSpike)
+    if act_cfg is None:
+        return False
+    _check_activation(act_cfg)
+    return act_cfg['type'] in ('HoyerSpike', HoyerSpike, FastHoyerSpike)
 
 
 def spiking_conv_cfg(
@@ -192,7 +199,12 @@ def spread_biases(module: nn.Module, half_width: float) -> None:
     Args:
         module: Module whose norms stand before neurons.
         half_width: Half width of the interval; 0 leaves the biases alone.
+
+    Raises:
+        ValueError: If it is negative.
     """
+    if half_width < 0:
+        raise ValueError(f'bias_spread must be at least 0, got {half_width!r}')
     if not half_width or not any(isinstance(m, HoyerSpike) for m in module.modules()):
         return
     for norm in filter(is_norm, module.modules()):
@@ -234,10 +246,14 @@ class SecondForward:
         # Not `track_running_stats`: the same tensors must be saved for the backward pass.
         self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
+            count = norm.num_batches_tracked
+            if norm.momentum is None:  # a mean over all batches, which one of so many does not move
+                norm.num_batches_tracked = torch.full_like(count, 2**60)
+                continue
             norm.momentum = 0.0
             # A copy instead of None, which SyncBN refuses.
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked = norm.num_batches_tracked.clone()
+            if count is not None:
+                norm.num_batches_tracked = count.clone()
         self._tracking = [neuron.tracking for neuron in self._neurons]
         for neuron in self._neurons:
             neuron.tracking = False
@@ -263,7 +279,7 @@ def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[
     Raises:
         ValueError: If they are empty, not ascending, or name a stage that does not exist.
     """
-    indices = tuple(out_indices)
+    indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
     if (
         not indices
         or sorted(set(indices)) != list(indices)
@@ -271,6 +287,6 @@ def check_indices(owner: str, out_indices: Sequence[int], stages: int) -> tuple[
     ):
         raise ValueError(
             f'{owner}: out_indices must be ascending numbers of stages from 0 to {stages - 1}, '
-            f'got {indices}'
+            f'got {out_indices}'
         )
     return indices

@@ -100,7 +100,7 @@ class HoyerVGG(BaseModule):
             init_cfg = dict(type='Kaiming', layer='Conv2d')
         super().__init__(init_cfg)
         if depth not in _STAGE_CONVS:
-            raise ValueError(f'HoyerVGG: depth must be one of {tuple(_STAGE_CONVS)}, got {depth}')
+            raise ValueError(f'HoyerVGG: depth must be one of {tuple(_STAGE_CONVS)}, got {depth!r}')
         if not width > 0 or round(64 * width) < 1:
             raise ValueError(f'HoyerVGG: width must leave at least one channel, got {width}')
         num_stages = 6 if ssd_tail else 5

@@ -98,6 +98,9 @@ def _foreseen(error: Exception) -> str | None:
 def _named(error: Exception) -> str:
     kind = type(error)
     name = kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__name__}'
+    if not str(error):  # such as an assertion without a text
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f'{name} in {place.filename}, line {place.lineno}: {place.line}'
     return f'{name}: {_text(error)}'
 
 

@@ -19,6 +19,8 @@ NEEDED = {
     'export': ('model',),
 }
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+# Samplers that never come to an end.
+_ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 _RUNNERS = (None, 'Runner', 'DatasetRunner')  # what the command's own runner stands in for
 
 
@@ -108,6 +110,7 @@ def check_settings(cfg: Config, command: str) -> None:
                 raise ValueError(f'{cfg.filename}: {key}={value!r}: {fault}')
     if command == 'train':
         _check_validation(cfg)
+        _check_sampler(cfg)
         _check_steps(cfg)
 
 
@@ -127,6 +130,19 @@ def _check_validation(cfg: Config) -> None:
         raise ValueError(
             f'{cfg.filename}: {missing}=None: belongs to {" and ".join(given)}; give all three, or none '
             'for a training without validation'
+        )
+
+
+def _check_sampler(cfg: Config) -> None:
+    """Refuse a sampler without an end in a loop that waits for the end of an epoch."""
+    sampler = (cfg.train_dataloader.get('sampler') or {}).get('type')
+    loop, by_epoch = cfg.train_cfg.get('type'), cfg.train_cfg.get('by_epoch', True)
+    if str(sampler).split('.')[-1] in _ENDLESS and (
+        loop == 'EpochBasedTrainLoop' or (loop is None and by_epoch)
+    ):
+        raise ValueError(
+            f'{cfg.filename}: train_dataloader.sampler.type={sampler!r}: has no end, and train_cfg counts '
+            "epochs; take 'DefaultSampler', or an IterBasedTrainLoop"
         )
 
 

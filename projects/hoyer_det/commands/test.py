@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show the pictures on a screen')
     parser.add_argument('--show-dir', help='folder for the pictures, below work_dir/timestamp')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation by flipping')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument(
         '--engine', choices=list(ENGINES), help='for an exported file (onnxruntime)'
     )
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def add_tta(cfg: ConfigDict) -> None:
-    """Let the model see each image twice, flipped and not."""
+    """Augment as ``tta_model`` and ``tta_pipeline`` say; by default each image is seen flipped and not."""
     cfg.setdefault(
         'tta_model',
         dict(
@@ -52,11 +52,16 @@ def add_tta(cfg: ConfigDict) -> None:
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
     )
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    pack = pipeline[-1]
-    pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
-    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
-    pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:  # of a wrapper such as RepeatDataset
+        dataset = dataset.dataset
+    if cfg.get('tta_pipeline') is None:
+        *steps, pack = dataset.pipeline
+        if 'meta_keys' in pack:  # those by default have both
+            pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 

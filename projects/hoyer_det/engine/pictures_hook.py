@@ -25,7 +25,7 @@ class DetectionPicturesHook(DetVisualizationHook):
         num_images: How many images are drawn; 0 for none.
         score_thr: Least score of a drawn detection.
         min_side: Smaller images are enlarged until their longer side has this many pixels, so that the
-            labels can be read and do not cover them.
+            labels can be read and do not cover them; those with masks stay as they are.
         **kwargs: Arguments of ``DetVisualizationHook``.
     """
 
@@ -73,7 +73,7 @@ class DetectionPicturesHook(DetVisualizationHook):
             image = mmcv.imfrombytes(
                 get(sample.img_path, backend_args=self.backend_args), channel_order='rgb'
             )
-            scale = max(self.min_side / max(image.shape[:2]), 1.0)
+            scale = 1.0 if _has_masks(sample) else max(self.min_side / max(image.shape[:2]), 1.0)
             if scale > 1:
                 image = mmcv.imrescale(image, scale)
             sample = copy.deepcopy(sample)
@@ -93,3 +93,12 @@ class DetectionPicturesHook(DetVisualizationHook):
                 step=step,
             )
             self._drawn += 1
+
+
+def _has_masks(sample: DetDataSample) -> bool:
+    """Tell whether a sample has something to draw that is of the image's own size."""
+    instances = sample.get('gt_instances'), sample.get('pred_instances')
+    maps = 'gt_sem_seg', 'pred_sem_seg', 'gt_panoptic_seg', 'pred_panoptic_seg'
+    return any(key in sample for key in maps) or any(
+        each is not None and 'masks' in each for each in instances
+    )

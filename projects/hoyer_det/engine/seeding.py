@@ -61,7 +61,7 @@ class SeededBatchSampler:
             all iterations, as ``InfiniteSampler`` does.
         batch_size: Images in a batch.
         seed: Seed of the training.
-        drop_last: Whether a last batch with fewer images is left out.
+        drop_last: Whether a last batch with fewer images is left out; ``inner`` has its own.
         inner: Config of a batch sampler that chooses the batches, such as ``AspectRatioBatchSampler``;
             PyTorch's by default.
     """
@@ -103,11 +103,14 @@ def seeded_loader(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
         seed: Seed of the training.
     """
     config = dict(dataloader)
+    drop_last, inner = config.pop('drop_last', False), config.get('batch_sampler')
+    if inner is not None and drop_last:
+        inner = dict(drop_last=True, **inner) if 'drop_last' not in inner else inner
     config['batch_sampler'] = dict(
         type=SeededBatchSampler,  # in every scope
         seed=seed,
-        drop_last=config.pop('drop_last', False),
-        inner=config.get('batch_sampler'),
+        drop_last=drop_last,
+        inner=inner,
     )
     return config
 
