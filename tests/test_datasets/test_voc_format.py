@@ -270,7 +270,7 @@ def test_image_turned_by_exif_is_taken_as_seen(
     if good:
         assert data[0]['img'].shape == (96, 80, 3)
         return
-    with pytest.raises(ValueError, match=r'a\.jpg: .*EXIF orientation \(6\) turns it'):
+    with pytest.raises(ValueError, match=r'a\.jpg: .*EXIF orientation turns it'):
         data[0]
 
 

@@ -10,7 +10,6 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 _EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def check_sizes(pipeline: Compose) -> None:
@@ -60,11 +59,11 @@ def size_fault(path: str | Path, decoded: tuple[int, int], declared: tuple[int, 
         f'the image is {decoded[1]} x {decoded[0]} pixels, its annotation says '
         f'{declared[1]} x {declared[0]}'
     )
-    orientation = _exif_orientation(path)
-    if orientation in _QUARTER_TURNS and tuple(decoded) == tuple(declared)[::-1]:
+    unturned = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if unturned is not None and unturned.shape[:2] == tuple(declared):
         return (
-            f'{sizes}: its EXIF orientation ({orientation}) turns it, the annotation is of the image '
-            'not turned; remove the EXIF tag or annotate what is seen'
+            f'{sizes}: its EXIF orientation turns it, the annotation is of the image not turned; remove '
+            'the EXIF tag or annotate what is seen'
         )
     return f'{sizes}: was it resized or exchanged later? Correct size and boxes, or leave it out'
 
@@ -83,7 +82,7 @@ def seen_size(path: str | Path) -> tuple[int, int]:
                 return image.size
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f'{path}: cannot be read as an image ({error})') from None
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    decoded = _decode(path, cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError(f'{path}: cannot be read as an image (OpenCV cannot decode it)')
     height, width = decoded.shape[:2]
@@ -91,7 +90,7 @@ def seen_size(path: str | Path) -> tuple[int, int]:
 
 
 def _is_upright(image: Image.Image, path: str | Path) -> bool:
-    """Tell whether it is sure, from the head of a file, that nothing turns an image."""
+    """Tell whether it is sure, without decoding, that nothing turns an image."""
     if image.format == 'BMP':
         return True
     if image.format == 'PNG':  # its tags may stand at the end, where Pillow decodes it to find them
@@ -104,10 +103,7 @@ def _is_upright(image: Image.Image, path: str | Path) -> bool:
         return False
 
 
-def _exif_orientation(path: str | Path) -> int:
-    """Return the EXIF orientation of an image, 1 (upright) where it has none that can be read."""
-    try:
-        with Image.open(path) as image:
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, SyntaxError, TypeError, ValueError):
-        return 1
+def _decode(path: str | Path, flags: int) -> np.ndarray | None:
+    return cv2.imdecode(
+        np.fromfile(path, np.uint8), flags
+    )  # as mmcv does; imread fails for turned TIFF
