@@ -39,7 +39,7 @@ class Problem:
 
     Attributes:
         source: List of images (VOC) or annotation file (COCO) that names the image; the folder of an
-            annotation (VOC) that no list names.
+            annotation (VOC) that no list names; the file that stops a training.
         image: Name (VOC) or file name (COCO) of the image, empty where the file itself is meant.
         kind: A few words that name the fault, the same for all of its kind.
         detail: What there is to say of this one.

@@ -36,7 +36,7 @@ def write_clean(report: Report, folder: str | Path) -> Path:
 
     Raises:
         FileExistsError: If the folder exists.
-        ValueError: If the data sets and their images do not lie below one ``data_root``, or a file is
+        ValueError: If the data sets and all their files do not lie below one ``data_root``, or a file is
             unusable as a whole.
     """
     folder = Path(folder)
@@ -56,7 +56,7 @@ def write_clean(report: Report, folder: str | Path) -> Path:
             problems = [p for p in report.problems if p.source == source.file]
             (_write_coco if source.coco else _write_voc)(source, problems, temporary)
         for old in _read_for_classes(report):
-            new = temporary / os.path.relpath(old, root)
+            new = _place(old, root, temporary)
             _copy_unlisted(old, new, report)
             lost = sorted(_class_names(old) - _class_names(new))
             if lost:
@@ -80,13 +80,13 @@ def _sort(problems: list[Problem]) -> tuple[set[str], dict[str, set[int]]]:
 
 def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     images, boxes = _sort(problems)
-    target = folder / os.path.relpath(source.file, source.root)
+    target = _place(source.file, source.root, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = [name for name in source.names if name not in images]
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
     _link((find_images(source.images, name)[0] for name in kept), source, folder)
     old = _annotations(source)
-    new = folder / os.path.relpath(old, source.root)
+    new = _place(old, source.root, folder)
     new.mkdir(parents=True, exist_ok=True)
     for name in kept:
         file, copy = old / f'{name}.xml', new / f'{name}.xml'
@@ -116,7 +116,7 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         for annotation in content['annotations']
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
-    target = folder / os.path.relpath(source.file, source.root)
+    target = _place(source.file, source.root, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
     names = (image['file_name'] for image in content['images'])
@@ -135,7 +135,7 @@ def _read_for_classes(report: Report) -> list[Path]:
 
 
 def _copy_unlisted(old: Path, new: Path, report: Report) -> None:
-    """Copy the good annotations of a folder that no list names."""
+    """Copy the annotations of a folder that no list names, but for faulty ones."""
     listed = {
         name for s in report.sources if not s.coco and _annotations(s) == old for name in s.names
     }
@@ -160,12 +160,15 @@ def _class_names(folder: Path) -> set[str]:
 def _link(images: Iterable[Path], source: Source, folder: Path) -> None:
     """Link to images from their places in the new folder."""
     for image in images:
-        relative = os.path.relpath(image, source.root)
-        if relative.split(os.sep)[0] == '..':
-            raise ValueError(
-                f'{image}: lies outside {source.root}; only images below it are linked to'
-            )
-        link = folder / relative
+        link = _place(image, source.root, folder)
         if not link.is_symlink():  # by another list
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(image.resolve())
+
+
+def _place(path: str | Path, root: str, folder: Path) -> Path:
+    """Return the place in the new folder of what lies below the old one."""
+    relative = os.path.relpath(path, root)
+    if relative.split(os.sep)[0] == '..':
+        raise ValueError(f'{path}: lies outside {root}; a clean copy has only what is below it')
+    return folder / relative
