@@ -11,6 +11,7 @@ from coco_folder import change, write_coco_folder
 from conftest import CONFIGS, REPOSITORY, voc_object, write_split, write_voc_image
 from hoyer_det.commands import check_data
 from hoyer_det.config import load_config
+from hoyer_det.datasets import read_classes
 from hoyer_det.datasets.check import Report, check_datasets
 from hoyer_det.datasets.clean import write_clean
 from mmdet.registry import DATASETS
@@ -86,7 +87,7 @@ def test_faults_of_a_voc_folder(tmp_path: Path, workers: int) -> None:
     assert [len(source.names) for source in report.sources] == [10, 3]
     assert all(len(p.detail) < 400 and '\n' not in p.detail for p in report.problems)
     (turned,) = [p.detail for p in report.problems if p.image == 'image5']
-    assert 'EXIF orientation (8) turns it' in turned
+    assert 'EXIF orientation turns it' in turned
     clean = write_clean(report, tmp_path / 'clean')
     assert check(VOC, clean).problems == []
     cfg = load_config(VOC, {'data_root': str(clean)})
@@ -145,6 +146,124 @@ def test_faults_of_coco_files(tmp_path: Path) -> None:
     train.write_text('{"images": 3}')
     (problem,) = [p for p in check(COCO, root).problems if p.source == str(train)]
     assert problem.kind == 'file unusable'
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize('difficult', ['<difficult>Unspecified</difficult>', '<difficult/>'])
+def test_difficult_that_is_no_number(voc_folder: Path, difficult: str) -> None:
+    replace(voc_folder / 'Annotations' / 'image0.xml', '<difficult>0</difficult>', difficult)
+    assert found(check(VOC, voc_folder)) == [
+        ('image0', 'object unreadable', number) for number in (0, 1)
+    ]
+
+
+def test_annotations_that_no_list_names(
+    tmp_path: Path, voc_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = [voc_object('cell'), voc_object('rare', 9, 9, 9, 9)]
+    write_voc_image(voc_folder, 'image5', objects, seed=5)
+    write_voc_image(voc_folder, 'other', [voc_object('zebra')])
+    annotations = voc_folder / 'Annotations'
+    (annotations / 'broken.xml').write_text('<annotation>')
+    (annotations / 'long.xml').write_text(f'<annotation>{voc_object("x" * 201)}</annotation>')
+    report = check(VOC, voc_folder)
+    assert found(report) == [
+        ('broken', 'annotation unreadable', None),
+        ('image5', 'zero area', 1),
+        ('long', 'name', None),
+    ]
+    capsys.readouterr()
+    clean = write_clean(report, tmp_path / 'clean')
+    assert capsys.readouterr().out == f'{clean}: classes that no object is left of: rare\n'
+    assert check(VOC, clean).problems == []
+    assert read_classes(clean) == ('cell', 'dot', 'ring', 'zebra')
+    some = {'train_dataloader.dataset.metainfo.classes': ['cell', 'dot', 'ring', 'rare']}
+    cfg = load_config(VOC, {'data_root': str(voc_folder), **some}, complete=False)
+    assert found(check_datasets(cfg, workers=1)) == [('image5', 'zero area', 1)]  # none is read
+
+
+def test_box_outside_an_image_whose_annotation_gives_no_size(voc_folder: Path) -> None:
+    write_voc_image(voc_folder, 'image0', [voc_object('cell', 97, 1, 99, 9)], size=None)
+    write_voc_image(voc_folder, 'image1', [voc_object('cell', 96, 1, 99, 9)], size=None)
+    assert found(check(VOC, voc_folder)) == [('image0', 'outside the image', 0)]
+
+
+def test_two_images_of_one_name(tmp_path: Path, voc_folder: Path) -> None:
+    write_voc_image(voc_folder, 'image0', [voc_object('cell')], suffix='.png', seed=9)
+    report = check(VOC, voc_folder)
+    assert found(report) == [('image0', 'two images of one name', None)]
+    assert check(VOC, write_clean(report, tmp_path / 'clean')).problems == []
+
+
+def test_what_stops_a_training_though_each_image_is_good(tmp_path: Path, voc_folder: Path) -> None:
+    for index in range(4):
+        write_voc_image(voc_folder, f'image{index}', [], seed=index)
+    (problem,) = check(VOC, voc_folder).problems
+    assert problem.kind == 'file unusable' and problem.source.endswith('trainval.txt')
+    assert problem.detail.startswith('no image left of 4 listed')
+    root = write_coco_folder(tmp_path / 'coco')
+    train, val = (root / 'annotations' / f'instances_{name}2017.json' for name in ('train', 'val'))
+    for file in (train, val):
+        change(file, lambda content: content['annotations'].pop())  # too narrow
+    assert check(COCO, root).problems == []
+    change(val, lambda content: content['categories'][0].update(name='other'))
+    (problem,) = check(COCO, root).problems
+    assert problem.source == str(val) and 'its classes are not those of' in problem.detail
+    change(val, lambda content: content['categories'][0].update(name='ring'))
+    change(train, lambda content: [a.update(iscrowd=1) for a in content['annotations']])
+    (problem,) = check(COCO, root).problems
+    assert problem.source == str(train) and problem.detail.startswith('no image left of 5 listed')
+    with pytest.raises(ValueError, match=r'train2017\.json: no image left .*; mend this first'):
+        write_clean(check(COCO, root), tmp_path / 'clean')
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_clean_copy_of_other_layouts(tmp_path: Path, nested: bool) -> None:
+    root = write_coco_folder(tmp_path / 'coco')
+    if nested:  # one folder of images below the other
+        (root / 'val2017').rename(root / 'images')
+        (root / 'train2017').rename(root / 'images' / 'train')
+        files = dict(train_images='images/train/', val_images='images/')
+    else:  # annotations beside the images
+        files = {}
+        for split, name in (('train', 'train2017'), ('val', 'val2017')):
+            (root / f'annotations/instances_{name}.json').rename(root / name / 'coco.json')
+            files |= {f'{split}_ann': f'{name}/coco.json', f'{split}_images': name}
+
+    def checked(folder: Path) -> Report:
+        return check_datasets(
+            load_config(COCO, {'data_root': str(folder), **files}, complete=False), workers=1
+        )
+
+    before = sorted(root.rglob('*'))
+    report = checked(root)
+    assert {problem.image for problem in report.problems} == {'c.png'}
+    clean = write_clean(report, tmp_path / 'clean')
+    after = checked(clean)
+    assert after.problems == [] and [len(source.names) for source in after.sources] == [5, 5]
+    assert sorted(root.rglob('*')) == before
+    assert sum(path.is_symlink() for path in clean.rglob('*')) == 10
+
+
+def test_clean_copy_links_to_nothing_outside_its_folder(tmp_path: Path) -> None:
+    root = write_coco_folder(tmp_path / 'coco')
+    (root / 'train2017').rename(tmp_path / 'train')
+    cfg = load_config(COCO, {'data_root': str(root), 'train_images': '../train'}, complete=False)
+    with pytest.raises(ValueError, match=r'a\.jpg: lies outside .*coco'):
+        write_clean(check_datasets(cfg, workers=1), tmp_path / 'clean')
+    (root / 'annotations' / 'instances_train2017.json').rename(tmp_path / 'train' / 'a.json')
+    (root / 'train2017').symlink_to(tmp_path / 'train')
+    cfg = load_config(
+        COCO, {'data_root': str(root), 'train_ann': '../train/a.json'}, complete=False
+    )
+    with pytest.raises(ValueError, match=r'a\.json: lies outside .*coco'):
+        write_clean(check_datasets(cfg, workers=1), tmp_path / 'clean')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['coco', 'train']
 
 
 # ------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ def dataset(file: Path, classes: tuple[str, ...] = CLASSES, **kwargs: Any) -> Co
 
 def test_categories_are_in_the_order_of_their_ids(file: Path) -> None:
     assert read_categories(file) == ('Zelle ä', 'ring', 'dot')
+    file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())  # a byte order mark
+    assert read_categories(file) == ('Zelle ä', 'ring', 'dot')
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_what_is_no_annotation_file_is_named(
             lambda c: c['annotations'][0].update(id=[1]),
             r'has id \[1\]; it must be a number or a word',
         ),
+        (lambda c: c['images'][0].update(file_name=12), 'has file_name 12; it must be a text'),
         (lambda c: c['annotations'][0].update(area='9'), "has area '9'; it must be a number"),
         (
             lambda c: c['annotations'][0].update(bbox=[1, 2, '3', 4]),

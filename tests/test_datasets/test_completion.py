@@ -6,7 +6,7 @@ import pytest
 from coco_folder import change, write_coco_folder
 from conftest import CONFIGS, write_split
 from hoyer_det.config import load_config
-from hoyer_det.datasets import set_num_classes
+from hoyer_det.datasets import complete_config, set_num_classes
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -56,6 +56,14 @@ def test_images_that_are_trained_on_and_evaluated_are_told(
     write_split(voc_folder, 'test', ['image3', 'image4'])
     load_config(voc, {'data_root': str(voc_folder)})
     assert '1 images are trained on and evaluated, e.g. ' in capsys.readouterr().out
+    write_split(voc_folder, 'test', [f'image{index}' for index in range(6)])
+    load_config(voc, {'data_root': str(voc_folder)})
+    assert '4 images are trained on and evaluated, e.g. ' in capsys.readouterr().out
+    cfg = load_config(voc, {'data_root': str(voc_folder)}, complete=False)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[key].dataset.ann_file = 'ImageSets/Main/test.txt'  # plainly meant
+    complete_config(cfg)
+    assert 'trained on and evaluated' not in capsys.readouterr().out
     file = root / 'annotations' / 'instances_val2017.json'
     change(file, lambda content: content['images'][0].update(file_name='../train2017/left/a.jpg'))
     load_config(coco, {'data_root': str(root)})

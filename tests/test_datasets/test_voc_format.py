@@ -63,6 +63,15 @@ def test_classes_are_those_of_all_annotations_sorted(tmp_path: Path) -> None:
     assert read_classes(tmp_path) == ('Bolt', 'gear wheel', 'nut')
 
 
+def test_classes_of_annotations_in_folders_below(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'Annotations' / 'a.xml').rename(tmp_path / 'elsewhere' / 'a.xml')
+    (tmp_path / 'Annotations' / 'sub').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'back').symlink_to(tmp_path / 'Annotations')  # ends
+    assert read_classes(tmp_path) == ('nut',)
+
+
 def test_read_classes_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'Annotations: no \*\.xml'):
         read_classes(tmp_path)
@@ -72,6 +81,11 @@ def test_read_classes_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / 'Annotations' / 'b.xml').write_text('<annotation><object>')
     with pytest.raises(ValueError, match=r'b\.xml: not a valid XML file'):
         read_classes(tmp_path)
+    for encoding in ('gb2312', 'klingon'):
+        text = f'<?xml version="1.0" encoding="{encoding}"?><annotation/>'
+        (tmp_path / 'Annotations' / 'b.xml').write_text(text)
+        with pytest.raises(ValueError, match=r'b\.xml: not a valid XML file \(.*encoding'):
+            read_classes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,34 @@ def test_an_image_listed_twice_is_taken_once(voc_folder: Path, log: list[str]) -
     assert 'trainval.txt: 1 lines repeat an image' in line
 
 
+def test_an_image_in_a_folder_below_is_not_its_namesake(tmp_path: Path) -> None:
+    for name in ('JPEGImages', 'Annotations'):
+        (tmp_path / name / 'sub').mkdir(parents=True)
+    write_voc_image(tmp_path, 'sub/a.b', [voc_object('nut')])
+    write_voc_image(tmp_path, 'a.b', [])
+    write_split(tmp_path, 'trainval', ['sub/a.b'])
+    info = dataset(tmp_path).get_data_info(0)
+    assert Path(info['img_path']) == tmp_path / 'JPEGImages' / 'sub' / 'a.b.jpg'
+    assert len(info['instances']) == 1
+
+
+def test_space_and_byte_order_mark_in_a_list_do_not_matter(voc_folder: Path) -> None:
+    file = voc_folder / 'ImageSets' / 'Main' / 'trainval.txt'
+    file.write_bytes('\ufeffimage0 \r\n\timage1\r\n'.encode())
+    assert [info['img_id'] for info in dataset(voc_folder)] == ['image0', 'image1']
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_voc_image(tmp_path, 'a', [voc_object('nut')])
+    write_split(tmp_path, 'trainval', ['a'])
+    images = tmp_path / 'JPEGImages'
+    (images / 'a.png').symlink_to(images / 'a.jpg')
+    assert len(dataset(tmp_path)) == 1  # one file
+    write_voc_image(tmp_path, 'a', [voc_object('nut')], suffix='.bmp')
+    with pytest.raises(ValueError, match=r'a\.jpg: there is a\.bmp, too, .*trainval\.txt lists a '):
+        dataset(tmp_path)
+
+
 def test_annotation_with_a_namespace(tmp_path: Path) -> None:
     write_voc_image(tmp_path, 'a', [voc_object('nut')])
     file = tmp_path / 'Annotations' / 'a.xml'
@@ -228,7 +270,7 @@ def test_image_turned_by_exif_is_taken_as_seen(
     if good:
         assert data[0]['img'].shape == (96, 80, 3)
         return
-    with pytest.raises(ValueError, match=r'a\.jpg: .*EXIF orientation \(6\) turns it'):
+    with pytest.raises(ValueError, match=r'a\.jpg: .*EXIF orientation turns it'):
         data[0]
 
 
@@ -271,6 +313,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         '<annotation><size/><object><name>nut</name></object></annotation>',
         f'<annotation>{voc_object("nut", "left")}</annotation>',
         f'<annotation>{voc_object("nut", "")}</annotation>',
+        '<annotation><object><name>nut</name><difficult/></object></annotation>',
+        '<?xml version="1.0" encoding="gb2312"?><annotation/>',
+        '<?xml version="1.0" encoding="klingon"?><annotation/>',
     ],
 )
 def test_unreadable_annotation_is_named(tmp_path: Path, xml: str) -> None:

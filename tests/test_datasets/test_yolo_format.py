@@ -100,6 +100,40 @@ def test_lists_of_images_copies_and_a_test_split(folder, tmp_path, capsys):
     assert 'test: ' in capsys.readouterr().out
 
 
+def test_of_a_pose_the_box_is_taken(folder, tmp_path):
+    splits = dict(train='images/train', val='images/val')
+    for file in (folder / 'labels').rglob('*.txt'):
+        file.write_text('1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n')
+    write_yaml(folder, **splits, kpt_shape=[2, 3])
+    convert_yolo(folder, tmp_path / 'new')
+    content = json.loads((tmp_path / 'new/annotations/instances_train2017.json').read_text())
+    assert [a['bbox'] for a in content['annotations']] == [[30, 10, 20, 20]] * 2
+    write_yaml(folder, **splits, kpt_shape=[3, 2])  # 6 numbers of keypoints, too
+    convert_yolo(folder, tmp_path / 'same')
+    write_yaml(folder, **splits, kpt_shape=[17, 3])
+    with pytest.raises(ValueError, match=r'a\.txt, line 1: has 11 numbers; .* and 51 of keypoints'):
+        convert_yolo(folder, tmp_path / 'other')
+
+
+def test_linked_folders_of_images_are_looked_into(folder, tmp_path):
+    (folder / 'images' / 'train' / 'sub').rename(tmp_path / 'elsewhere')
+    (folder / 'images' / 'train' / 'sub').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'back').symlink_to(folder / 'images' / 'train')  # ends
+    assert convert_yolo(folder, tmp_path / 'new') == dict(train=3, val=2)
+
+
+def test_lines_that_repeat_names_of_labelimg_and_a_byte_order_mark(folder, tmp_path, capsys):
+    labels = folder / 'labels' / 'val'
+    labels.joinpath('c.txt').write_bytes(b'\xef\xbb\xbf0 0.5 0.5 0.1 0.1\r\n0 0.5 0.5 0.10 0.1\r\n')
+    labels.joinpath('classes.txt').write_text('nut\nbolt\nscrew\n')
+    convert_yolo(folder, tmp_path / 'new')
+    content = json.loads((tmp_path / 'new/annotations/instances_val2017.json').read_text())
+    assert [a['bbox'] for a in content['annotations']] == [[36, 18, 8, 4], [4, 8, 20, 62]]
+    printed = capsys.readouterr().out
+    assert 'val: 1 lines repeat an object of their label file' in printed
+    assert f'e.g. in {labels / "c.txt"}' in printed and 'belong to no image' not in printed
+
+
 def test_label_file_is_found_as_ultralytics_does():
     assert label_file(Path('/d/images/x/images/a.b.png')) == Path('/d/images/x/labels/a.b.txt')
     assert label_file(Path('/d/images.jpg')) == Path('/d/images.txt')
@@ -138,6 +172,16 @@ def test_fault_of_a_label_names_file_and_line(folder, tmp_path, text, fault):
         (dict(train='images', val='images', names=['a', 'a']), "classes 0 and 1 are both 'a'"),
         (dict(train='images', val='images', names=['']), 'the name of class 0 is empty'),
         (dict(train='images', val='images', nc=4), 'nc is 4, but names has 3'),
+        (
+            dict(train='images', val='images', names=['a', False]),
+            'class 1 is the truth value False',
+        ),
+        (dict(train='images', val='images', kpt_shape=[]), r'kpt_shape is \[\]; it must be'),
+        (dict(train='images', val='images', kpt_shape=[17, -3]), r'kpt_shape is \[17, -3\]'),
+        (
+            dict(train='images', val='images/val/c.jpg'),
+            r'yaml: val: .*c.jpg is neither a folder nor',
+        ),
         (
             dict(train='images/train/empty.txt', val='images'),
             r'empty.txt, line 1: .*z.jpg does not',

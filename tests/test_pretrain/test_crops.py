@@ -50,6 +50,13 @@ def test_an_object_is_cut_out_with_what_is_around_it(two_objects):
     assert dot['inputs'].shape == (3, 48, 40)
 
 
+def test_objects_of_wrapped_data_sets(two_objects):
+    mixed = dict(type='MultiImageMixDataset', dataset=detection(two_objects), pipeline=[])
+    assert len(ObjectCropsDataset(mixed, [])) == 2
+    both = dict(type='ConcatDataset', datasets=[detection(two_objects)] * 2)
+    assert len(ObjectCropsDataset(dict(type='RepeatDataset', times=3, dataset=both), [])) == 12
+
+
 def test_a_turned_photograph_is_turned_back(two_objects):
     file = two_objects / 'JPEGImages' / 'a.png'
     with Image.open(file) as image:

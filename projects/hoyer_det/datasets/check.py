@@ -1,5 +1,6 @@
 """Looks at every annotation and image that a config names, and tells what is wrong with them."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,23 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from tqdm import tqdm
 
-from .completion import iterate_datasets, own_datasets
-from .findings import Finding, coco_tasks, voc_tasks
+from .completion import complete_datasets, iterate_datasets, own_datasets
+from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
+
+# Kinds that stop a training at its start, whose error would say the same again.
+_STOP = {
+    'annotation missing',
+    'annotation unreadable',
+    'empty line',
+    'file unusable',
+    'image empty',
+    'image missing',
+    'name',
+    'object unreadable',
+    'size of zero',
+    'two images of one name',
+    'unknown class',
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +38,8 @@ class Problem:
     """Something that is wrong with a data set.
 
     Attributes:
-        source: List of images (VOC) or annotation file (COCO) that names the image.
+        source: List of images (VOC) or annotation file (COCO) that names the image; the folder of an
+            annotation (VOC) that no list names; the file that stops a training.
         image: Name (VOC) or file name (COCO) of the image, empty where the file itself is meant.
         kind: A few words that name the fault, the same for all of its kind.
         detail: What there is to say of this one.
@@ -123,7 +140,10 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
             if digest:
                 seen.setdefault(digest, name)
         digests.append(seen)
+    problems += _unlisted(sources)
     problems += _overlaps(sources, digests)
+    if not any(problem.kind in _STOP for problem in problems):
+        problems += _start(cfg)
     return Report(sources, problems)
 
 
@@ -170,6 +190,33 @@ def _run(tasks: Sequence[Callable[[], Finding]], workers: int | None, title: str
 
 def _call(task: Callable[[], Finding]) -> Finding:
     return task()
+
+
+def _unlisted(sources: list[Source]) -> Iterator[Problem]:
+    """Yield what is wrong with annotations that no list names, where classes are read from all."""
+    listed: dict[str, set[str]] = {}
+    for source in sources:
+        if not source.coco and source.classes is None:
+            folder = str(Path(source.images).with_name('Annotations'))
+            listed.setdefault(folder, set()).update(source.names)
+    for folder, names in listed.items():
+        for name, fault in unlisted_faults(folder, names):
+            yield Problem(folder, name, *fault)
+
+
+def _start(cfg: Config) -> Iterator[Problem]:
+    """Yield what stops training or evaluation at the start though each image is good by itself."""
+    splits = own_datasets(copy.deepcopy(cfg))
+    datasets = [dataset for split in splits.values() for dataset in split]
+    try:
+        if datasets:
+            complete_datasets(datasets)
+        for index, dataset in enumerate(datasets):
+            if dataset not in datasets[:index]:
+                DATASETS.build({**dataset, 'pipeline': []})
+    except (OSError, ValueError) as error:
+        file, _, detail = str(error).partition(': ')
+        yield Problem(file, '', 'file unusable', detail)
 
 
 def _overlaps(sources: list[Source], digests: list[dict[str, str]]) -> Iterator[Problem]:

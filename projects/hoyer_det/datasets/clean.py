@@ -6,11 +6,14 @@ import shutil
 import uuid
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .check import Problem, Report, Source
 from .coco_format import read_annotations
-from .voc_format import without_namespaces
+from .faults import name_fault
+from .voc_format import annotation_files, find_images, object_name, read_annotation
 
 # Problems that taking the image out would not mend, or that writing the file anew mends.
 _NOT_OF_THE_IMAGE = ('empty line', 'listed twice', 'iscrowd', 'one file, several ids')
@@ -19,8 +22,10 @@ _NOT_OF_THE_IMAGE = ('empty line', 'listed twice', 'iscrowd', 'one file, several
 def write_clean(report: Report, folder: str | Path) -> Path:
     """Write lists and annotations without the boxes and images that have a problem.
 
-    Of what is trained on and evaluated, the training loses the image. Images are not copied: their
-    folders are linked to. The folder appears when it is complete.
+    Of what is trained on and evaluated, the training loses the image. Images are not copied: each is
+    linked to. Annotations (VOC) that no list names are copied where they can be read, as classes are
+    read from them, too; classes that are lost all the same are printed. The folder appears when it is
+    complete.
 
     Args:
         report: What :func:`hoyer_det.datasets.check.check_datasets` returned.
@@ -31,7 +36,8 @@ def write_clean(report: Report, folder: str | Path) -> Path:
 
     Raises:
         FileExistsError: If the folder exists.
-        ValueError: If the data sets do not lie below one ``data_root``, or a file is unusable as a whole.
+        ValueError: If the data sets and all their files do not lie below one ``data_root``, or a file is
+            unusable as a whole.
     """
     folder = Path(folder)
     if folder.exists():
@@ -49,6 +55,12 @@ def write_clean(report: Report, folder: str | Path) -> Path:
         for source in report.sources:
             problems = [p for p in report.problems if p.source == source.file]
             (_write_coco if source.coco else _write_voc)(source, problems, temporary)
+        for old in _read_for_classes(report):
+            new = _place(old, root, temporary)
+            _copy_unlisted(old, new, report)
+            lost = sorted(_class_names(old) - _class_names(new))
+            if lost:
+                print(f'{folder}: classes that no object is left of: {", ".join(lost)}')
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -68,13 +80,13 @@ def _sort(problems: list[Problem]) -> tuple[set[str], dict[str, set[int]]]:
 
 def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     images, boxes = _sort(problems)
-    target = folder / os.path.relpath(source.file, source.root)
+    target = _place(source.file, source.root, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = [name for name in source.names if name not in images]
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
-    _link(source.images, source.root, folder)
-    old = Path(source.images).with_name('Annotations')
-    new = folder / os.path.relpath(old, source.root)
+    _link((find_images(source.images, name)[0] for name in kept), source, folder)
+    old = _annotations(source)
+    new = _place(old, source.root, folder)
     new.mkdir(parents=True, exist_ok=True)
     for name in kept:
         file, copy = old / f'{name}.xml', new / f'{name}.xml'
@@ -82,7 +94,7 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
         if name not in boxes:
             shutil.copyfile(file, copy)
             continue
-        root = without_namespaces(ET.parse(file).getroot())
+        root = read_annotation(file)
         for number, item in enumerate(root.findall('object')):
             if number in boxes[name]:
                 root.remove(item)
@@ -104,20 +116,59 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         for annotation in content['annotations']
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
-    target = folder / os.path.relpath(source.file, source.root)
+    target = _place(source.file, source.root, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
-    _link(source.images, source.root, folder)
+    names = (image['file_name'] for image in content['images'])
+    # An absolute name holds in the new folder as it is.
+    _link((Path(source.images, name) for name in names if not os.path.isabs(name)), source, folder)
 
 
-def _link(images: str, root: str, folder: Path) -> None:
-    """Link to a folder of images from its place in the new folder."""
-    relative = os.path.relpath(images, root)
-    if relative.split(os.sep)[0] in ('.', '..'):
-        raise ValueError(
-            f'{images}: images in a folder of their own below {root} can be linked to only'
-        )
-    link = folder / relative
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        link.symlink_to(Path(images).resolve(), target_is_directory=True)
+def _annotations(source: Source) -> Path:
+    return Path(source.images).with_name('Annotations')
+
+
+def _read_for_classes(report: Report) -> list[Path]:
+    """Return the folders of annotations (VOC) that classes are read from."""
+    folders = (_annotations(s) for s in report.sources if not s.coco and s.classes is None)
+    return list(dict.fromkeys(folders))
+
+
+def _copy_unlisted(old: Path, new: Path, report: Report) -> None:
+    """Copy the annotations of a folder that no list names, but for faulty ones."""
+    listed = {
+        name for s in report.sources if not s.coco and _annotations(s) == old for name in s.names
+    }
+    faulty = {problem.image for problem in report.problems if problem.source == str(old)}
+    for file in annotation_files(old):
+        name = file.relative_to(old).with_suffix('').as_posix()
+        if name not in listed | faulty:
+            copy = new / file.relative_to(old)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def _class_names(folder: Path) -> set[str]:
+    """Return the classes of all annotations below a folder that can be read."""
+    names = set()
+    for file in annotation_files(folder):
+        with suppress(ValueError):
+            names.update(map(object_name, read_annotation(file).iter('object')))
+    return {name for name in names if not name_fault(name)}
+
+
+def _link(images: Iterable[Path], source: Source, folder: Path) -> None:
+    """Link to images from their places in the new folder."""
+    for image in images:
+        link = _place(image, source.root, folder)
+        if not link.is_symlink():  # by another list
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(image.resolve())
+
+
+def _place(path: str | Path, root: str, folder: Path) -> Path:
+    """Return the place in the new folder of what lies below the old one."""
+    relative = os.path.relpath(path, root)
+    if relative.split(os.sep)[0] == '..':
+        raise ValueError(f'{path}: lies outside {root}; a clean copy has only what is below it')
+    return folder / relative

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _read_json(ann_file: str | Path) -> Any:
             '`--cfg-options data_root=FOLDER train_ann=FILE val_ann=FILE`'
         )
     try:
-        return json.loads(Path(ann_file).read_text(encoding='utf-8'))
+        return json.loads(Path(ann_file).read_text(encoding='utf-8-sig'))
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{ann_file}: not a valid JSON file ({error})') from None
 
@@ -138,7 +139,12 @@ def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[st
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] lacks {field!r}; each needs {", ".join(fields)}'
                 )
-        for field in {'id', 'image_id', 'category_id', 'file_name'}.intersection(item):
+        if not isinstance(item.get('file_name', ''), str):
+            raise ValueError(
+                f'{ann_file}: {key}[{index}] has file_name {shorten(repr(item["file_name"]))}; it must be a '
+                'text'
+            )
+        for field in {'id', 'image_id', 'category_id'}.intersection(item):
             if not isinstance(item[field], int | str):
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] has {field} {shorten(repr(item[field]))}; it must be a '
@@ -184,7 +190,8 @@ class _CheckedCOCO(COCO):
     def __init__(self, content: dict[str, Any]) -> None:
         super().__init__()
         self.dataset = content
-        self.createIndex()
+        with redirect_stdout(None):  # it prints that it does so
+            self.createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
 

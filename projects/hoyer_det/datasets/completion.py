@@ -41,7 +41,7 @@ def complete_config(cfg: Config) -> None:
     datasets = [dataset for split in splits.values() for dataset in split]
     if not datasets:
         return
-    classes = _complete_datasets(datasets)
+    classes = complete_datasets(datasets)
     _warn_of_overlap(splits)
     set_num_classes(cfg.get('model'), len(classes))
     used = [
@@ -79,7 +79,14 @@ def own_datasets(cfg: Config) -> dict[str, list[Any]]:
             dataset.data_root = cfg.get('data_root')
     if datasets:
         _name_coco_files(cfg, splits)
+        given = (datasets[0].get('metainfo') or {}).get('classes')
+        for dataset in datasets if given else ():
+            _give_classes(dataset, given)
     return splits
+
+
+def _give_classes(dataset: Any, classes: Sequence[str]) -> None:
+    dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': classes}
 
 
 def iterate_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> Iterator[Any]:
@@ -131,16 +138,22 @@ def _counting_nodes(node: Any) -> Iterator[Any]:
             yield from _counting_nodes(item)
 
 
-def _complete_datasets(datasets: list[Any]) -> tuple[str, ...]:
-    """Complete all data sets and return the classes, which they must share."""
-    given = (datasets[0].get('metainfo') or {}).get('classes')
+def complete_datasets(datasets: list[Any]) -> tuple[str, ...]:
+    """Complete all data sets and return the classes, which they must share.
+
+    Args:
+        datasets: What :func:`own_datasets` returned, without the loaders.
+
+    Raises:
+        FileNotFoundError: If a folder, a list of images or an annotation file is missing.
+        ValueError: If they differ in their classes, or an annotation file is faulty.
+    """
     known: dict[str, tuple[str, ...]] = {}  # where classes are read from: once is enough
     for dataset in datasets:
         kind = _KINDS[dataset.type]
         source = os.path.join(dataset.data_root or '', kind.class_source(dataset))
-        classes = given or known.get(source)
-        if classes:
-            dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': classes}
+        if source in known:
+            _give_classes(dataset, known[source])
         kind.complete(dataset)
         known[source] = dataset.metainfo['classes']
     (first, classes), *others = known.items()
@@ -159,19 +172,24 @@ def _complete_datasets(datasets: list[Any]) -> tuple[str, ...]:
 
 
 def _warn_of_overlap(splits: dict[str, list[Any]]) -> None:
-    """Say in one line where images that are trained on are evaluated, too."""
-    images = {
-        key: {image for d in split for image in _KINDS[d.type].listed_images(d)}
-        for key, split in splits.items()
-    }
-    trained = images['train_dataloader']
-    shared = trained & (images['val_dataloader'] | images['test_dataloader'])
-    if shared and shared != trained:
+    """Say in one line where images that are trained on are evaluated, too, by another file."""
+    trained = {_file(d): d for d in splits['train_dataloader']}
+    evaluated = {_file(d): d for key in LOADERS[1:] for d in splits[key] if _file(d) not in trained}
+    images, others = (
+        {image for d in found.values() for image in _KINDS[d.type].listed_images(d)}
+        for found in (trained, evaluated)
+    )
+    shared = images & others
+    if shared:
         print_log(
             f'{len(shared)} images are trained on and evaluated, e.g. {min(shared)}: the evaluation says '
             'too much; `hoyer-det check-data --write-clean` takes them out of training',
             level=logging.WARNING,
         )
+
+
+def _file(dataset: Any) -> str:
+    return os.path.normpath(os.path.join(dataset.data_root or '', dataset.ann_file))
 
 
 def _name_coco_files(cfg: Config, splits: dict[str, list[Any]]) -> None:

@@ -42,7 +42,7 @@ def box_fault(box: Sequence[float], width: float, height: float) -> str | None:
 
     Returns:
         ``'not finite'``, ``'inverted'``, ``'zero area'``, ``'outside the image'``, or None for a box
-        that is good. One that reaches beyond the border is good: the pipeline clips it.
+        that is good. One that reaches beyond the border is good: the pipeline clips it in training.
     """
     x1, y1, x2, y2 = box
     if not all(math.isfinite(value) for value in box):

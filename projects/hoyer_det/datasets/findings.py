@@ -4,7 +4,7 @@ import hashlib
 import io
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from PIL import Image
 from .coco_format import annotation_fault, read_annotations
 from .faults import box_fault, name_fault, shorten
 from .image_size import size_fault
-from .voc_format import find_image, object_box, object_name, read_list, without_namespaces
+from .voc_format import (
+    annotation_files,
+    find_images,
+    object_box,
+    object_difficult,
+    object_name,
+    read_annotation,
+    read_list,
+)
 
 # A fault: its kind, what there is to say, and the box that has it, None where it is the image.
 Fault = tuple[str, str, int | None]
@@ -50,38 +58,66 @@ def voc_tasks(file: str, images: str, classes: Sequence[str] | None, decode: boo
     return {name: partial(_check_voc, images, classes, decode, name) for name in names}, faults
 
 
-def _check_voc(images: str, classes: Sequence[str] | None, decode: bool, name: str) -> Finding:
-    faults: list[Fault] = []
-    path = find_image(images, name)
-    annotation = Path(images).with_name('Annotations') / f'{name}.xml'
-    boxes, declared = 0, None
-    if not annotation.is_file():
-        faults.append(('annotation missing', f'there is no {annotation}', None))
-    else:
+def unlisted_faults(folder: str | Path, listed: Set[str]) -> Iterator[tuple[str, Fault]]:
+    """Yield the faults, by image, of annotations that no list names: classes are read from them, too.
+
+    Args:
+        folder: Folder of the annotations.
+        listed: Names of the images that lists name.
+    """
+    for file in annotation_files(folder):
+        name = file.relative_to(folder).with_suffix('').as_posix()
+        if name in listed:
+            continue
         try:
-            root = without_namespaces(ET.parse(annotation).getroot())
-            size = root.find('size')
-            if size is not None:
-                declared = tuple(int(size.findtext(key)) for key in ('height', 'width'))
-        except (ET.ParseError, TypeError, ValueError) as error:
-            faults.append(('annotation unreadable', f'{annotation}: {error}', None))
-        else:
-            objects = root.findall('object')
-            boxes = len(objects)
-            if declared is not None and min(declared) <= 0:
-                detail = f'{annotation} says {declared[1]} x {declared[0]} pixels'
-                faults.append(('size of zero', detail, None))
-                declared = None
-            for number, item in enumerate(objects):
-                fault = _voc_object_fault(item, declared, classes)
-                if fault is not None:
-                    faults.append((*fault, number))
-    faults_of_image, digest = _check_image(path, Path(images) / name, declared, decode)
-    return faults + faults_of_image, boxes, digest
+            names = {object_name(item) for item in read_annotation(file).iter('object')} - {''}
+        except ValueError as error:
+            yield name, ('annotation unreadable', f'{error}; no list names it', None)
+            continue
+        for fault in filter(None, map(name_fault, sorted(names))):
+            yield (
+                name,
+                ('name', f'{file}: the name of a class {fault}; no list names the file', None),
+            )
+
+
+def _check_voc(images: str, classes: Sequence[str] | None, decode: bool, name: str) -> Finding:
+    root, declared, faults = _read_voc(Path(images).with_name('Annotations') / f'{name}.xml')
+    paths = find_images(images, name)
+    if len(paths) > 1:
+        detail = f'there are {paths[0]} and {paths[1].name}'
+        faults.append(('two images of one name', detail, None))
+    path = paths[0] if paths else None
+    faults_of_image, digest, decoded = _check_image(path, Path(images) / name, declared, decode)
+    objects = [] if root is None else root.findall('object')
+    for number, item in enumerate(objects):
+        fault = _voc_object_fault(item, declared or decoded, classes)
+        if fault is not None:
+            faults.append((*fault, number))
+    return faults + faults_of_image, len(objects), digest
+
+
+def _read_voc(file: Path) -> tuple[ET.Element | None, tuple[int, int] | None, list[Fault]]:
+    """Return an annotation, the height and width that it declares, and what is wrong with both."""
+    if not file.is_file():
+        return None, None, [('annotation missing', f'there is no {file}', None)]
+    declared = None
+    try:
+        root = read_annotation(file)
+        size = root.find('size')
+        if size is not None:
+            declared = tuple(int(size.findtext(key)) for key in ('height', 'width'))
+    except (TypeError, ValueError) as error:
+        detail = f'{file}: {str(error).removeprefix(f"{file}: ")}'
+        return None, None, [('annotation unreadable', detail, None)]
+    if declared is not None and min(declared) <= 0:
+        detail = f'{file} says {declared[1]} x {declared[0]} pixels'
+        return root, None, [('size of zero', detail, None)]
+    return root, declared, []
 
 
 def _voc_object_fault(
-    item: ET.Element, declared: tuple[int, int] | None, classes: Sequence[str] | None
+    item: ET.Element, size: tuple[int, int] | None, classes: Sequence[str] | None
 ) -> tuple[str, str] | None:
     name = object_name(item)
     if name_fault(name):
@@ -90,9 +126,10 @@ def _voc_object_fault(
         return 'unknown class', f'class {name!r} is not among those of the data set'
     try:
         box = object_box(item)
+        object_difficult(item)
     except ValueError as error:
-        return 'box unreadable', str(error)
-    height, width = declared or (float('inf'), float('inf'))
+        return 'object unreadable', str(error)
+    height, width = size or (float('inf'), float('inf'))
     # MMDetection takes whole pixels and counts from 0.
     finite = all(map(np.isfinite, box))
     fault = box_fault([int(x) - 1 for x in box] if finite else box, width, height)
@@ -151,29 +188,30 @@ def _check_coco(
             numbers = ', '.join(f'{x:g}' for x in box['bbox'])
             faults.append((fault, f'{box["name"]} {numbers}, area {box["area"]:g}', box['id']))
     path = Path(folder) / name
-    faults_of_image, digest = _check_image(path if path.is_file() else None, path, size, decode)
+    faults_of_image, digest, _ = _check_image(path if path.is_file() else None, path, size, decode)
     return faults + faults_of_image, len(boxes), digest
 
 
 def _check_image(
     path: Path | None, wanted: Path, declared: tuple[int, int] | None, decode: bool
-) -> tuple[list[Fault], str]:
-    """Return what is wrong with an image, and a digest of its file if it was read."""
+) -> tuple[list[Fault], str, tuple[int, int] | None]:
+    """Return what is wrong with an image, and if it was read a digest of its file, height and width."""
     if path is None:
-        return [('image missing', f'there is no {wanted}', None)], ''
+        return [('image missing', f'there is no {wanted}', None)], '', None
     if path.stat().st_size == 0:
-        return [('image empty', f'{path} has 0 bytes', None)], ''
+        return [('image empty', f'{path} has 0 bytes', None)], '', None
     if not decode:
-        return [], ''
+        return [], '', None
     content = path.read_bytes()
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()  # notices a file that ends too early, of which OpenCV makes grey
     except Exception as error:  # Pillow raises many kinds
-        return [('image unreadable', f'{path}: {shorten(str(error))}', None)], digest
+        return [('image unreadable', f'{path}: {shorten(str(error))}', None)], digest, None
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
-        return [('image unreadable', f'{path}: OpenCV cannot decode it', None)], digest
-    fault = None if declared is None else size_fault(path, decoded.shape[:2], declared)
-    return ([] if fault is None else [('other size', f'{path}: {fault}', None)]), digest
+        return [('image unreadable', f'{path}: OpenCV cannot decode it', None)], digest, None
+    size = decoded.shape[:2]
+    fault = None if declared is None else size_fault(path, size, declared)
+    return ([] if fault is None else [('other size', f'{path}: {fault}', None)]), digest, size

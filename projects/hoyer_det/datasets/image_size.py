@@ -1,14 +1,15 @@
-"""Compares the size of a decoded image with the size that its annotation declares."""
+"""The size of an image as MMDetection reads it, and whether its annotation declares the same."""
 
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from PIL import Image
 
 _EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def check_sizes(pipeline: Compose) -> None:
@@ -58,24 +59,51 @@ def size_fault(path: str | Path, decoded: tuple[int, int], declared: tuple[int, 
         f'the image is {decoded[1]} x {decoded[0]} pixels, its annotation says '
         f'{declared[1]} x {declared[0]}'
     )
-    orientation = exif_orientation(path)
-    if is_quarter_turn(orientation) and tuple(decoded) == tuple(declared)[::-1]:
+    unturned = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if unturned is not None and unturned.shape[:2] == tuple(declared):
         return (
-            f'{sizes}: its EXIF orientation ({orientation}) turns it, the annotation is of the image '
-            'not turned; remove the EXIF tag or annotate what is seen'
+            f'{sizes}: its EXIF orientation turns it, the annotation is of the image not turned; remove '
+            'the EXIF tag or annotate what is seen'
         )
     return f'{sizes}: was it resized or exchanged later? Correct size and boxes, or leave it out'
 
 
-def is_quarter_turn(orientation: int) -> bool:
-    """Tell whether an EXIF orientation exchanges width and height."""
-    return orientation in _QUARTER_TURNS
+def seen_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of an image as MMDetection reads it, by OpenCV.
 
+    It is decoded only where a tag may turn it: OpenCV and Pillow do not obey the same tags.
 
-def exif_orientation(path: str | Path) -> int:
-    """Return the EXIF orientation of an image, 1 (upright) where it has none."""
+    Raises:
+        ValueError: If it cannot be read as an image.
+    """
     try:
         with Image.open(path) as image:
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, ValueError, TypeError):
-        return 1
+            if _is_upright(image, path):
+                return image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f'{path}: cannot be read as an image ({error})') from None
+    decoded = _decode(path, cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ValueError(f'{path}: cannot be read as an image (OpenCV cannot decode it)')
+    height, width = decoded.shape[:2]
+    return width, height
+
+
+def _is_upright(image: Image.Image, path: str | Path) -> bool:
+    """Tell whether it is sure, without decoding, that nothing turns an image."""
+    if image.format == 'BMP':
+        return True
+    if image.format == 'PNG':  # its tags may stand at the end, where Pillow decodes it to find them
+        return b'eXIf' not in Path(path).read_bytes()
+    if image.format not in ('JPEG', 'MPO'):
+        return False
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+    except Exception:  # Pillow raises many kinds
+        return False
+
+
+def _decode(path: str | Path, flags: int) -> np.ndarray | None:
+    return cv2.imdecode(
+        np.fromfile(path, np.uint8), flags
+    )  # as mmcv does; imread fails for turned TIFF

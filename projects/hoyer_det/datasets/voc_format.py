@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
 from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
+from .folders import files_below
 from .image_size import check_sizes
 from .yolo_format import refuse_yolo
 
@@ -20,7 +22,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BM
 
 
 def read_classes(data_root: str | Path) -> tuple[str, ...]:
-    """Return the sorted class names found in ``data_root/Annotations/*.xml``.
+    """Return the sorted class names found in the ``*.xml`` below ``data_root/Annotations``.
 
     All annotations are read, not those of one split, so that every split numbers its classes alike.
 
@@ -29,7 +31,7 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
         ValueError: If a file is not XML, a name cannot be that of a class, or no file has an object.
     """
     folder = Path(data_root) / 'Annotations'
-    files = sorted(folder.glob('*.xml'))
+    files = annotation_files(folder)
     if not files:
         refuse_yolo(data_root)
         raise FileNotFoundError(
@@ -38,11 +40,7 @@ def read_classes(data_root: str | Path) -> tuple[str, ...]:
         )
     names = set()
     for file in files:
-        try:
-            objects = without_namespaces(ET.parse(file).getroot()).iter('object')
-        except ET.ParseError as error:
-            raise ValueError(f'{file}: not a valid XML file ({error}); mend or remove it') from None
-        for name in map(object_name, objects):
+        for name in map(object_name, read_annotation(file).iter('object')):
             if name and name_fault(name):
                 raise ValueError(f'{file}: the name of a class {name_fault(name)}')
             names.add(name)
@@ -84,9 +82,26 @@ def read_list(file: str | Path) -> list[str]:
     if not Path(file).is_file():
         raise FileNotFoundError(f'{file}: this list of images does not exist')
     try:
-        return [line.strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
+        return [line.strip() for line in Path(file).read_text(encoding='utf-8-sig').splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f'{file}: this list of images is no text in UTF-8 ({error})') from None
+
+
+def annotation_files(folder: str | Path) -> list[Path]:
+    """Return all annotations of a folder and of those below it, sorted."""
+    return [file for file in files_below(folder) if file.suffix == '.xml']
+
+
+def read_annotation(file: str | Path) -> ET.Element:
+    """Return the root of an annotation, its tags without XML namespaces.
+
+    Raises:
+        ValueError: If it is no XML, or in an encoding that Python cannot read.
+    """
+    try:
+        return without_namespaces(ET.parse(file).getroot())
+    except (ET.ParseError, ValueError, LookupError) as error:  # the last two: of encodings
+        raise ValueError(f'{file}: not a valid XML file ({error}); mend or remove it') from None
 
 
 def without_namespaces(root: ET.Element) -> ET.Element:
@@ -117,10 +132,30 @@ def object_box(item: ET.Element) -> tuple[float, float, float, float]:
         ) from None
 
 
-def find_image(folder: str | Path, name: str) -> Path | None:
-    """Return the image of a name in a folder, whatever kind of file it is, None if there is none."""
-    paths = (Path(folder) / f'{name}{suffix}' for suffix in IMAGE_SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+def object_difficult(item: ET.Element) -> bool:
+    """Tell whether an ``<object>`` is marked difficult.
+
+    Raises:
+        ValueError: If it says so in something else than a number.
+    """
+    text = item.findtext('difficult', '0')
+    try:
+        return bool(int(text))
+    except ValueError:
+        raise ValueError(
+            f'an object has difficult {shorten(repr(text))}; it must be 0 or 1'
+        ) from None
+
+
+def find_images(folder: str | Path, name: str) -> list[Path]:
+    """Return the images of a name in a folder, whatever kind of file they are; there should be one."""
+    found: dict[tuple[int, int], Path] = {}
+    for path in (Path(folder) / f'{name}{suffix}' for suffix in IMAGE_SUFFIXES):
+        if path.is_file():
+            # A file system that takes .jpg for .JPG shows one file twice.
+            stat = path.stat()
+            found.setdefault((stat.st_dev, stat.st_ino), path)
+    return list(found.values())
 
 
 @DATASETS.register_module()
@@ -141,7 +176,8 @@ class VOCFormatDataset(XMLDataset):
 
     Raises:
         FileNotFoundError: If the folder, the list of the split or a file that it names is missing.
-        ValueError: If no image is left, a file is empty or unreadable, or an annotation names a class
+        ValueError: If no image is left, a file is empty or unreadable, two images have the name that
+            is listed (``a.jpg`` and ``a.png``), or an annotation names a class
             that is not in ``metainfo['classes']``. A sample whose image has not the declared size
             raises it, too.
     """
@@ -191,10 +227,15 @@ class VOCFormatDataset(XMLDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read the split and leave out what no detector can learn or find."""
-        read_list(self.ann_file)  # which tells more than MMDetection does where it cannot
+        self.cat2label = {name: label for label, name in enumerate(self._metainfo['classes'])}
         self._left_out: dict[str, list[str]] = defaultdict(list)
-        listed = super().load_data_list()
-        data_list = list({info['img_id']: info for info in listed}.values())
+        # Not MMDetection's reader of lists, which keeps space around a name and a byte order mark.
+        listed = read_list(self.ann_file)
+        folder = os.path.join(self.sub_data_root, self.ann_subdir)
+        data_list = [
+            self.parse_data_info(dict(img_id=name, xml_path=os.path.join(folder, f'{name}.xml')))
+            for name in dict.fromkeys(listed)
+        ]
         if len(data_list) < len(listed):
             print_log(
                 f'{self.ann_file}: {len(listed) - len(data_list)} lines repeat an image, each image is '
@@ -232,7 +273,14 @@ class VOCFormatDataset(XMLDataset):
             )
         try:
             info = super().parse_data_info(img_info)
-        except (ET.ParseError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        except (
+            ET.ParseError,
+            AttributeError,
+            LookupError,  # of an encoding
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:
             raise ValueError(
                 f'{img_info["xml_path"]}: this annotation, or its image, cannot be used ({error}); '
                 f'mend it, or take {name} out of {self.ann_file}'
@@ -256,22 +304,28 @@ class VOCFormatDataset(XMLDataset):
     def _find_image(self, name: str) -> str:
         """Return the path of an image below the root, whatever kind of file it is."""
         folder = Path(self.sub_data_root) / self.img_subdir
-        path = find_image(folder, name)
+        path, *others = find_images(folder, name) or (None,)
         if path is None:
             raise FileNotFoundError(
                 f'{folder / name}: no such image ({", ".join(IMAGE_SUFFIXES)}), but {self.ann_file} '
                 'lists it'
             )
+        if others:
+            raise ValueError(
+                f'{path}: there is {others[0].name}, too, and {self.ann_file} lists {name} without suffix; '
+                'remove or rename one'
+            )
         if path.stat().st_size == 0:
             raise ValueError(
                 f'{path}: is an empty file; restore it, or take it out of {self.ann_file}'
             )
-        return f'{self.img_subdir}/{path.name}'
+        return os.path.join(self.img_subdir, f'{name}{path.suffix}')
 
     def _parse_instance_info(self, raw_ann_info: ET.ElementTree, minus_one: bool = True) -> list:
         root = without_namespaces(raw_ann_info.getroot())
         self._check_names(root)
         for item in root.findall('object'):
+            object_difficult(item)  # whose error says more than MMDetection's
             if not all(math.isfinite(number) for number in object_box(item)):
                 root.remove(item)  # MMDetection takes every number as an integer
                 self._left_out['not finite'].append(self._image)

@@ -6,6 +6,7 @@ but not the splits of the YAML file, and neither names the line of a fault.
 """
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 from tqdm import tqdm
 
 from .faults import name_fault, shorten
-from .image_size import exif_orientation, is_quarter_turn
+from .folders import files_below
+from .image_size import seen_size
 
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 _SPLITS = ('train', 'val', 'test')
@@ -47,13 +48,14 @@ def convert_yolo(source: str | Path, out: str | Path, copy: bool = False) -> dic
     file = find_yaml(source)
     content = _read_yaml(file)
     names = _class_names(file, content)
+    keypoints = _keypoint_numbers(file, content)
     root = _root(file, content)
     splits = {split: _images(file, root, split, content.get(split)) for split in _SPLITS}
     temporary = out.with_name(f'.{out.name}.{uuid.uuid4().hex}.tmp')
     try:
         for split, images in splits.items():
             if images:
-                _write_split(temporary, split, images, names, copy)
+                _write_split(temporary, split, images, names, keypoints, copy)
         temporary.rename(out)
         _say_which_labels_are_left(splits)
     finally:
@@ -99,7 +101,7 @@ def find_yaml(source: str | Path) -> Path:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+        content = yaml.safe_load(file.read_text(encoding='utf-8-sig'))
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f'{file}: not a valid YAML file ({error})') from None
     for key in ('names', 'train', 'val'):
@@ -116,6 +118,12 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list):
         raise ValueError(f'{file}: names is {shorten(repr(names))}; it must be a list')
+    for number, name in enumerate(names):
+        if isinstance(name, bool):
+            raise ValueError(
+                f'{file}: names: class {number} is the truth value {name}, as YAML reads yes, no, on, off, '
+                'true and false; put the name in quotes'
+            )
     names = [str(name) if isinstance(name, int) else name for name in names]
     for number, name in enumerate(names):
         if name_fault(name):
@@ -127,6 +135,22 @@ def _class_names(file: Path, content: dict[str, Any]) -> list[str]:
     if content.get('nc', len(names)) != len(names):
         raise ValueError(f'{file}: nc is {content["nc"]!r}, but names has {len(names)}')
     return names
+
+
+def _keypoint_numbers(file: Path, content: dict[str, Any]) -> int:
+    """Return how many numbers of keypoints follow each box, 0 where the labels are of no poses."""
+    shape = content.get('kpt_shape')
+    if shape is None:
+        return 0
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(isinstance(number, int) and number > 0 for number in shape)
+    ):
+        raise ValueError(
+            f'{file}: kpt_shape is {shorten(repr(shape))}; it must be [keypoints, numbers of each]'
+        )
+    return math.prod(shape)
 
 
 def _root(file: Path, content: dict[str, Any]) -> Path:
@@ -148,9 +172,9 @@ def _images(file: Path, root: Path, split: str, entries: Any) -> list[Path]:
         if not path.exists() and str(entry).startswith('../'):  # so Roboflow writes what is below
             path = root / str(entry)[3:]
         if path.is_dir():
-            found = sorted(p for p in path.rglob('*') if p.suffix.lower() in _SUFFIXES)
+            found = sorted(p for p in files_below(path) if p.suffix.lower() in _SUFFIXES)
         elif path.is_file():
-            found = list(_listed(path))
+            found = list(_listed(path, f'{file}: {split}'))
         elif split == 'test':
             print(f'{file}: test: {path} does not exist; left out')
             continue
@@ -164,8 +188,14 @@ def _images(file: Path, root: Path, split: str, entries: Any) -> list[Path]:
     return list(dict.fromkeys(Path(os.path.abspath(image)) for image in images))
 
 
-def _listed(file: Path) -> Iterator[Path]:
-    for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
+def _listed(file: Path, where: str) -> Iterator[Path]:
+    try:
+        lines = file.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{where}: {file} is neither a folder nor a list of images as text in UTF-8 ({error})'
+        ) from None
+    for number, line in enumerate(lines, 1):
         if line.strip():
             path = file.parent / line.strip()
             if not path.is_file():
@@ -174,11 +204,11 @@ def _listed(file: Path) -> Iterator[Path]:
 
 
 def _write_split(
-    folder: Path, split: str, images: list[Path], names: list[str], copy: bool
+    folder: Path, split: str, images: list[Path], names: list[str], keypoints: int, copy: bool
 ) -> None:
     pictures = folder / f'{split}2017'
     common = Path(os.path.commonpath([image.parent for image in images]))
-    listed, annotations = [], []
+    listed, annotations, repeated = [], [], []
     for number, image in enumerate(tqdm(images, desc=split, unit='image'), 1):
         name = image.relative_to(common)
         target = pictures / name
@@ -187,9 +217,12 @@ def _write_split(
             shutil.copyfile(image, target)
         else:
             target.symlink_to(image)
-        width, height = _size(image)
+        width, height = seen_size(image)
         listed.append(dict(id=number, file_name=name.as_posix(), width=width, height=height))
-        for label, (x1, y1, x2, y2) in read_labels(label_file(image), len(names)):
+        labels = list(read_labels(label_file(image), len(names), keypoints))
+        objects = dict.fromkeys(labels)  # once each
+        repeated += [label_file(image)] * (len(labels) - len(objects))
+        for label, (x1, y1, x2, y2) in objects:
             box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
             annotations.append(
                 dict(
@@ -205,6 +238,11 @@ def _write_split(
         raise ValueError(
             f'{split}: none of its {len(images)} images has an object, e.g. {images[0]}'
         )
+    if repeated:
+        print(
+            f'{split}: {len(repeated)} lines repeat an object of their label file, each object is taken '
+            f'once, e.g. in {repeated[0]}'
+        )
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     file = folder / 'annotations' / f'instances_{split}2017.json'
     file.parent.mkdir(exist_ok=True)
@@ -215,19 +253,10 @@ def _write_split(
 def _say_which_labels_are_left(splits: dict[str, list[Path]]) -> None:
     used = {label_file(image) for images in splits.values() for image in images}
     folders = {file.parent for file in used}
-    left = sorted({file for folder in folders for file in folder.glob('*.txt')} - used)
+    found = {file for folder in folders for file in folder.glob('*.txt')}
+    left = sorted(file for file in found - used if file.name != 'classes.txt')  # LabelImg's names
     if left:
         print(f'{len(left)} label files belong to no image of the splits, e.g. {left[0]}')
-
-
-def _size(image: Path) -> tuple[int, int]:
-    """Return width and height in pixels, turned as the EXIF orientation asks: labels are of that image."""
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-    except OSError as error:
-        raise ValueError(f'{image}: cannot be read as an image ({error})') from None
-    return (height, width) if is_quarter_turn(exif_orientation(image)) else (width, height)
 
 
 def label_file(image: Path) -> Path:
@@ -239,16 +268,18 @@ def label_file(image: Path) -> Path:
 
 
 def read_labels(
-    file: Path, classes: int
+    file: Path, classes: int, keypoints: int = 0
 ) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
     """Yield the objects of a label file; none where it is missing.
 
     A line is the number of the class and a box (centre, width, height) or the corners of a polygon, of
-    which the box around it is taken; all are fractions of width and height of the image.
+    which the box around it is taken; all are fractions of width and height of the image. In a data set
+    of poses it is the class, the box and the keypoints, which are left out.
 
     Args:
         file: Label file.
         classes: Number of classes.
+        keypoints: How many numbers of keypoints follow each box.
 
     Yields:
         Number of the class and ``(x1, y1, x2, y2)`` as fractions.
@@ -258,7 +289,7 @@ def read_labels(
     """
     if not file.is_file():
         return
-    for number, line in enumerate(file.read_text(errors='replace').splitlines(), 1):
+    for number, line in enumerate(file.read_text('utf-8-sig', 'replace').splitlines(), 1):
         if not line.strip():
             continue
         where = f'{file}, line {number}'
@@ -268,7 +299,14 @@ def read_labels(
             raise ValueError(
                 f'{where}: {shorten(line)!r} has something else than numbers'
             ) from None
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        if keypoints:
+            if len(values) != 4 + keypoints:
+                raise ValueError(
+                    f'{where}: has {1 + len(values)} numbers; expected are class, x, y, width, height and '
+                    f'{keypoints} of keypoints (kpt_shape of the YAML file)'
+                )
+            values = values[:4]
+        elif len(values) != 4 and (len(values) < 6 or len(values) % 2):
             raise ValueError(
                 f'{where}: has {1 + len(values)} numbers; expected are class, x, y, width, height, or '
                 'class and the corners of a polygon'
