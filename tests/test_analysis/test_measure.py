@@ -150,6 +150,8 @@ def test_map_of_a_checkpoint_from_the_log_beside_it(tmp_path):
     assert validated_map(cfg, str(tmp_path / 'epoch_6.pth'), meta).startswith('0.250 (voc/mAP')
     by_iteration = dict(meta, epoch=12, iter=60)
     assert validated_map(cfg, 'x', meta) == 'not known'
+    # The step of another iteration that is the number of this epoch.
+    log.write_text(log.read_text() + '\n{"voc/mAP": 0.75, "step": 12}\n')
     path = str(tmp_path / 'epoch_12.pth')
     assert validated_map(cfg, path, by_iteration).startswith('0.500 (voc/mAP on val after epoch 12')
     for other in (dict(meta, epoch=7), dict(meta, experiment_name='my_net_1_2'), {}):
