@@ -207,6 +207,7 @@ DENSE_ONE_BIT = [
     Network('1-bit twin, zeros not skipped, fp32', 'fp32', skips_zeros=False),
     Network('1-bit twin, zeros not skipped, int8 weights', 'int8', skips_zeros=False),
 ]
+ESTIMATED_TWINS = [RELU_FP32, RELU_INT8, *DENSE_ONE_BIT]
 
 
 def traffic(layer: LayerOperations, number_format: str, spiking: bool = True) -> Traffic:
