@@ -103,10 +103,7 @@ def analyze(
     if cross_check:
         spikingjelly_counters()
     table = load_energy_table(energy)
-    networks = [
-        (config, zoo_path(file), kind)
-        for config, file, kind, *_ in ((config, checkpoint, twin), *((*n, None) for n in compare))
-    ]
+    networks = [(config, checkpoint, twin), *((*network, None)[:3] for network in compare)]
     names = _names(networks, names)
     subjects = dict(zip(names, _load(networks, data, evaluated, cfg_options), strict=True))
     first = subjects[names[0]]
@@ -204,7 +201,7 @@ def _names_of_files(networks: list[tuple[str, str, str | None]]) -> list[str]:
     """Return the names of the configs, where these are equal those of the checkpoints."""
     stems = [Path(config).stem + (f'_{twin}' if twin else '') for config, _, twin in networks]
     if len(set(stems)) < len(stems):
-        stems = [f'{Path(file).parent.name}/{Path(file).stem}' for _, file, _ in networks]
+        stems = ['/'.join(Path(file).with_suffix('').parts[-2:]) for _, file, _ in networks]
     if len(set(stems)) < len(stems):
         raise ValueError('--compare: the same network twice; tell them apart by --names')
     return stems
@@ -228,7 +225,7 @@ def _load(
         cfgs.append(cfg)
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
-        config = cfg.filename
+        config, checkpoint = cfg.filename, zoo_path(checkpoint)
         check_twin(cfg, checkpoint)
         check_checkpoint(cfg, checkpoint)
         model, meta = load_detector(cfg, checkpoint, get_device())
