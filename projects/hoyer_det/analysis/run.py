@@ -189,7 +189,7 @@ def _names(networks: list[tuple[str, str, str | None]], names: Sequence[str] | N
     taken = {network.label: 'an estimated twin' for network in ESTIMATED_TWINS}
     for name in names:
         labels = {way.label for spiking in (True, False) for way in run_ways(name, spiking)}
-        for label in labels & taken.keys():
+        for label in sorted(labels & taken.keys()):
             raise ValueError(
                 f'--names: {name!r} would label a row {label!r}, as {taken[label]} does; give another'
             )
