@@ -2,9 +2,14 @@
 
 import pytest
 import torch
-from hoyer_det.analysis import noise_curve, potential_noise
+from hoyer_det.analysis import noise, noise_curve, potential_noise
+from hoyer_det.analysis.noise import NOTHING_DETECTED
 from hoyer_det.spiking import HoyerSpike
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
+from torch.utils.data import DataLoader
 
 
 class Watch(HoyerSpike):
@@ -58,8 +63,9 @@ def test_curve_starts_without_noise_and_takes_the_first_map():
     def run(model):
         model(torch.zeros(1, 1, 50, 50))
         strengths.append(model[0].seen.std().item())
-        # CocoMetric returns no mAP where nothing was detected.
-        return {'time': 1.0} if strengths[-1] > 0.5 else {'time': 1.0, 'voc/mAP': 1 - strengths[-1]}
+        if strengths[-1] > 0.5:
+            return {'time': 1.0, NOTHING_DETECTED: 0.0}
+        return {'time': 1.0, 'voc/mAP': 1 - strengths[-1]}
 
     metric, curve = noise_curve(net, run, [1.0, 0.2])
     assert metric == 'voc/mAP' and list(curve) == [0.0, 0.2, 1.0]
@@ -67,3 +73,30 @@ def test_curve_starts_without_noise_and_takes_the_first_map():
     assert strengths == pytest.approx([0.0, 0.2, 1.0], rel=0.1)
     with pytest.raises(ValueError, match='no mAP'):
         noise_curve(net, lambda model: {'recall': 1.0}, [0.1])
+
+
+class Detects(nn.Module):
+    """Finds so many boxes in each image."""
+
+    def __init__(self, boxes: int) -> None:
+        super().__init__()
+        self.boxes = boxes
+
+    def test_step(self, batch):
+        found = InstanceData(scores=torch.ones(self.boxes))
+        return [DetDataSample(pred_instances=found) for _ in batch]
+
+
+@pytest.mark.parametrize('boxes', [0, 1])
+def test_without_any_detection_map_is_0_and_says_so(monkeypatch, boxes):
+    class Coco:
+        def process(self, data_samples, data_batch):
+            pass
+
+        def evaluate(self, size):  # as CocoMetric where nothing was detected
+            return {'coco/bbox_mAP': 0.5} if boxes else {}
+
+    loader = DataLoader(range(3))
+    monkeypatch.setattr(noise, 'build_evaluation', lambda cfg, split: (loader, Coco()))
+    found = noise.find_map(noise.evaluate(Detects(boxes), Config(), 'val'), '--evaluate')
+    assert found == (('coco/bbox_mAP', 0.5) if boxes else (NOTHING_DETECTED, 0.0))

@@ -4,13 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
-from hoyer_det.analysis import OperationCounter
+from hoyer_det.analysis import OperationCounter, traffic
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.config import load_config
-from hoyer_det.spiking import HoyerSpike
+from hoyer_det.spiking import HoyerSpike, LIFSpike
+from mmcv.cnn.bricks import ConvWS2d
 from narrow import narrow_model
 from torch import nn
+from torch.nn.utils import parametrizations
 from torchvision.ops import DeformConv2d
 
 CONFIGS = REPOSITORY / 'configs'
@@ -180,6 +182,94 @@ def test_a_sum_that_feeds_a_neuron_is_written_for_the_next_sum_as_well():
     assert written == {'layers.0': (0, 32), 'layers.1': (0, 0), ':add': (32, 32)}
 
 
+class Leaky(nn.Module):
+    """Convolution, leaky neuron over four time steps, convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.spike = nn.Conv2d(1, 2, 1), LIFSpike(4)
+        self.second = nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        return self.second(self.spike(self.first(x.repeat(4, 1, 1, 1))))
+
+
+def test_potential_of_a_leaky_neuron_is_written_and_read_once_for_each_step_after_the_first():
+    first, second = count(Leaky().eval(), [torch.rand(1, 1, 5, 4)]).layers
+    # 40 neurons; their additions are part of the neuron.
+    assert (first.written_spikes, first.written_real, first.potentials) == (4 * 40, 0, 3 * 40)
+    assert (second.written_real, second.potentials) == (4 * 60, 0)
+    moved = traffic(first, 'fp32')
+    assert moved.reads == (4 * 20 + 3 * 40) * 4
+    assert moved.writes == 4 * 40 / 8 + 3 * 40 * 4
+    # A ReLU network of this shape keeps none.
+    assert traffic(first, 'fp32', spiking=False).reads == 4 * 20 * 4
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.inner(x[:, :5], x, x)[0]
+
+
+def test_views_of_a_parameter_are_weights_each_once():
+    counter = count(Attention().eval(), [torch.rand(1, 7, 8)] * 2)
+    linear, products = counter.layers
+    # Projections of 5 queries, 7 keys and values, and 5 outputs; all parameters, none twice.
+    assert linear.dense == 2 * (5 * 64 + 7 * 128 + 5 * 64) and linear.input_kind == 'real'
+    assert linear.weights == 4 * 64 + 4 * 8
+    assert linear.inputs == 2 * (5 * 8 + 7 * 8 + 5 * 8)
+    assert products.kind == 'matmul' and products.weights == 0
+    # out_proj is never called, but its weights are used.
+    assert not counter.not_run and not counter.not_counted
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        ConvWS2d(4, 8, 3),
+        parametrizations.weight_norm(nn.Conv2d(4, 8, 3)),
+        parametrizations.weight_norm(nn.Linear(5, 8)),
+    ],
+)
+def test_weights_that_are_computed_anew_count_once_and_are_no_inputs(layer):
+    net = nn.Sequential(layer)
+    x = torch.ones(1, 4, 5, 5)
+    counter = count(net, [x, x])
+    (counted,) = counter.layers
+    assert counted.name == '0' and counted.input_kind == 'binary'
+    assert counted.inputs == 2 * x.numel()
+    assert counted.weights == layer.weight.numel() + 8
+    assert not counter.not_counted and not counter.not_run
+
+
+class Borrowed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lender, self.spare = nn.Conv2d(2, 3, 1), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return F.conv2d(x, self.lender.weight)
+
+
+def test_a_layer_whose_weights_another_used_did_run():
+    counter = count(Borrowed(), [torch.rand(1, 2, 4, 4)])
+    assert [layer.name for layer in counter.layers] == [':convolution']
+    assert counter.not_run == ['spare'] and not counter.not_counted
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_bias_of_a_linear_layer_counts_whatever_the_layout_of_its_input(bias):
+    layer = nn.Linear(8, 4, bias)
+    x = torch.rand(2, 8, 3)
+    for inputs in (x.transpose(1, 2), x.transpose(1, 2).contiguous(), x[0, :, 0]):
+        (counted,) = count(layer, [inputs, inputs]).layers
+        assert counted.weights == 8 * 4 + 4 * bias
+
+
 class Integral(nn.Module):
     """The expectation of a distribution, as GFL's head takes it."""
 
@@ -229,6 +319,16 @@ def test_what_cannot_be_counted_is_named_with_the_reason():
     assert sorted(counter.not_counted) == ['deform', 'table']
     assert 'deformable convolution' in counter.not_counted['deform']
     assert 'Embedding' in counter.not_counted['table']
+
+
+def test_a_name_that_begins_another_hides_nothing():
+    net = nn.ModuleDict({'deform': nn.Bilinear(2, 2, 2), 'deform1': DeformConv2d(2, 2, 1)})
+
+    def forward(x):
+        return net['deform'](x[..., 0, 0], net['deform1'](x, torch.zeros(1, 2, 4, 4))[..., 0, 0])
+
+    net.forward = forward
+    assert sorted(count(net, [torch.rand(1, 2, 4, 4)]).not_counted) == ['deform', 'deform1']
 
 
 def test_nothing_listens_afterwards():

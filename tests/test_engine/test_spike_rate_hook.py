@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hoyer_det.engine import SpikeRateHook
+from hoyer_det.engine import SpikeRateHook, spike_rate_hook
 from hoyer_det.spiking import HoyerSpike
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
@@ -124,6 +124,24 @@ def test_half_precision_holds_the_number_of_neurons(dtype):
     inputs = torch.zeros(1, 1, 1, 70001, dtype=dtype)
     inputs[..., :7000] = 2
     assert rates_of(TwoLayers(), inputs)['spike_rate/first'] == pytest.approx(7000 / 70001)
+
+
+@pytest.mark.parametrize('ran', [True, False])
+def test_all_processes_add_up_the_same_layers(monkeypatch, ran):
+    def add(counts):  # another process, in which `shared` fired 3 times on 4 neurons
+        assert counts.shape == (2, 2)
+        counts += torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+
+    monkeypatch.setattr(spike_rate_hook, 'all_reduce', add)
+    model = TwoLayers()
+    if not ran:
+        model.forward = lambda inputs: None
+    found = rates_of(model, torch.stack(IMAGES))
+    if ran:
+        assert found['spike_rate/shared'] == pytest.approx(8 / 22)
+        assert found['spike_rate'] == pytest.approx(11 / 34)
+    else:
+        assert found == {'spike_rate/shared': 0.75, 'spike_rate': 0.75}
 
 
 def test_a_model_without_neurons_reports_nothing():

@@ -649,7 +649,7 @@ MACHINE = [
         'analyze voc.py work/epoch_2.pth --out out --runs 0',
         'out',
         'File too large',
-        job=dict(largest_file=4000),
+        job=dict(largest_file=40_000),
     ),
     Case(
         'killed worker',

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import sys
 import uuid
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -32,14 +33,16 @@ NARROW = {
 Tool = Callable[..., str]
 
 
-def save(path: Path, root: Path, twin: str | None = None, seed: int = 0) -> Path:
-    """Save an untrained narrow network that fires as after training."""
+def save(
+    path: Path, root: Path, twin: str | None = None, seed: int = 0, fires: bool = True
+) -> Path:
+    """Save an untrained narrow network that fires as after training, if it is to."""
     cfg = load_config(CONFIG, {'data_root': str(root), **NARROW}, twin)
     init_default_scope('mmdet')
     torch.manual_seed(seed)
     model = MODELS.build(cfg.model)
     for layer in model.modules():
-        if isinstance(layer, HoyerSpike):
+        if fires and isinstance(layer, HoyerSpike):
             layer.running_weight.fill_(1.0)
             layer.running_extremum.fill_(0.8)
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -246,11 +249,23 @@ def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     flags = options(voc_folder)
     line = fails(CONFIG, relu, '--twin', 'relu', *flags)
     assert 'hoyer_ssd_vocformat_relu.py: its model has no HoyerSpike layer' in line
+    assert line.endswith(f'give this one with --compare-twin relu {relu}')
+    # Names that a row of another network has.
+    for names in (['a', 'ReLU twin'], ['a', 'a, zeros skipped']):
+        line = fails(CONFIG, good, '--compare-twin', 'relu', relu, '--names', *names, *flags)
+        assert f'--names: {names[1]!r} would label a row' in line
     line = fails(CONFIG, good, '--compare-twin', 'relu', relu, '--noise', '0.1', *flags)
     assert 'hoyer_ssd_vocformat_relu.py has no HoyerSpike layer' in line and '--noise' in line
     assert 'does not belong to' in fails(CONFIG, relu, *flags)
     assert 'does not belong to' in fails(CONFIG, good, '--compare-twin', 'relu', good, *flags)
     assert 'lost.pth: no such checkpoint' in fails(CONFIG, 'lost.pth', *flags)
+    assert f'{tmp_path}: is a folder' in fails(CONFIG, tmp_path, *flags)
+    assert 'nearest names are ssd_bccd' in fails(
+        CONFIG, good, '--compare', CONFIG, 'ssd_bcdd', *flags
+    )
+    # A model of the zoo is found; it has another width.
+    line = fails(CONFIG, good, '--compare', CONFIG, 'ssd_bccd', *flags)
+    assert 'ssd_bccd.pth: does not belong to' in line
     line = fails(CONFIG, good, '--compare', CONFIG, good, *flags)
     assert '--names' in line
 
@@ -276,6 +291,8 @@ def test_no_images(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
         (['--names', 'a', 'b'], '--names: 1 different names'),
         (['--energy', '3nm'], '--energy 3nm: no such table'),
         (['--maps', 'stages.9'], '--maps stages.9: fits no spiking layer'),
+        (['--noise-seed', '18446744073709551616'], '--noise-seed 18446744073709551616: must be'),
+        (['--out', '/proc/report'], '--out /proc/report: nothing can be written in /proc'),
     ],
 )
 def test_wrong_flags(
@@ -284,6 +301,76 @@ def test_wrong_flags(
     assert part in fails(
         CONFIG, save(tmp_path / 'net.pth', voc_folder), *flags, *options(voc_folder)
     )
+
+
+@pytest.mark.parametrize(
+    'option, part',
+    [
+        ('model.backbone.foo=1', 'hoyer_ssd_vocformat.py: model: TypeError: '),
+        (
+            'val_dataloader.dataset.type=NoSuch',
+            'vocformat.py: val_dataloader.dataset: KeyError: NoSuch',
+        ),
+        ('val_dataloader.dataset.pipeline=[]', 'vocformat.py: val_dataloader.dataset.pipeline: '),
+        (
+            'val_dataloader.persistent_workers=True',
+            'vocformat.py: val_dataloader: persistent_workers',
+        ),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_measured(
+    fails: Tool, voc_folder: Path, tmp_path: Path, monkeypatch, option: str, part: str
+) -> None:
+    monkeypatch.setattr('hoyer_det.analysis.run.measure', None)
+    good = save(tmp_path / 'net.pth', voc_folder)
+    assert part in fails(CONFIG, good, '--evaluate', *options(voc_folder), option)
+
+
+def test_cross_check_needs_its_package_at_once(
+    fails: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'spikingjelly', None)
+    line = fails('lost.py', 'lost.pth', '--cross-check')
+    assert '--cross-check: SpikingJelly 2.0 is not installed' in line
+
+
+def test_what_was_not_measured_is_no_number_and_untrained_networks_are_named(
+    tool: Tool, voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
+    # Those of the LIF twin lie elsewhere.
+    monkeypatch.setattr(sys.modules[__name__], 'NARROW', {})
+    net = save(tmp_path / 'net.pth', voc_folder, fires=False)
+    lif = save(tmp_path / 'lif.pth', voc_folder, 'lif')
+    flags = ['--images', '1', '--runs', '0', '--compare-twin', 'lif', lif, '--names', 'net', 'lif']
+    printed = tool(CONFIG, net, *flags, '--out', 'report', *options(voc_folder))
+    summary = json.loads(Path('report/summary.json').read_text())
+    ours, leaky = (summary['models'][name]['totals'] for name in ('net', 'lif'))
+    for key in ('neurons', 'spikes', 'spike_rate', 'near_level', 'channels', 'dead_channels'):
+        assert leaky[key] is None and ours[key] is not None
+    text = Path('report/report.html').read_text()
+    row = text.split('<td>lif</td>')[1].split('</tr>')[0]
+    assert row.count('<td>-</td>') == 4  # spike rate, dead, near, ms
+    warning = summary['facts']['warning']
+    assert warning.startswith('net: 14 HoyerSpike layers have no firing level from training')
+    assert f'warning: {warning}' in printed and warning in text
+
+
+def test_text_is_printed_where_the_report_cannot_be_written(
+    tool: Tool,
+    voc_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, 'No space left on device', 'layers.csv')
+
+    monkeypatch.setattr('hoyer_det.commands.analyze.write_report', full)
+    flags = ['--images', '1', '--runs', '0', *options(voc_folder)]
+    with pytest.raises(SystemExit, match='error: .*No space left'):
+        tool(CONFIG, save(tmp_path / 'net.pth', voc_folder), *flags)
+    assert 'Microjoules an image' in capsys.readouterr().out
 
 
 def test_output_must_be_a_folder(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:

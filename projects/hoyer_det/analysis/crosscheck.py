@@ -1,6 +1,8 @@
 """Counts one image a second time, with counters of other projects."""
 
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -35,6 +37,21 @@ def mmengine_dense(model: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int
     return dense, {name: int(count) for name, count in found.items() if count}
 
 
+def spikingjelly_counters() -> ModuleType:
+    """Return SpikingJelly's ``op_counter``.
+
+    Raises:
+        ValueError: If SpikingJelly 2.0 is not installed.
+    """
+    try:
+        return importlib.import_module('spikingjelly.activation_based.op_counter')
+    except ImportError as error:
+        raise ValueError(
+            f'--cross-check: SpikingJelly 2.0 is not installed ({error}); '
+            "`pip install -e '.[analysis]'` brings it"
+        ) from error
+
+
 def spikingjelly_operations(model: nn.Module, batch: Any) -> tuple[int, int]:
     """Count synaptic operations and multiply-accumulates with SpikingJelly's ``op_counter``.
 
@@ -52,20 +69,11 @@ def spikingjelly_operations(model: nn.Module, batch: Any) -> tuple[int, int]:
     Raises:
         ValueError: If SpikingJelly 2.0 is not installed.
     """
-    try:
-        from spikingjelly.activation_based.op_counter import (
-            DispatchCounterMode,
-            MACCounter,
-            SynOpCounter,
-        )
-    except ImportError as error:
-        raise ValueError(
-            f'--cross-check: SpikingJelly 2.0 is not installed ({error}); '
-            "`pip install -e '.[analysis]'` brings it"
-        ) from error
-    additions = SynOpCounter()
-    products = MACCounter(extra_ignore_modules=[nn.modules.batchnorm._BatchNorm])
-    with torch.no_grad(), plain_kernels(model), DispatchCounterMode([additions, products]):
+    counters = spikingjelly_counters()
+    additions = counters.SynOpCounter()
+    products = counters.MACCounter(extra_ignore_modules=[nn.modules.batchnorm._BatchNorm])
+    mode = counters.DispatchCounterMode([additions, products])
+    with torch.no_grad(), plain_kernels(model), mode:
         model.test_step(batch)
     return additions.get_total(), products.get_total()
 

@@ -140,8 +140,8 @@ class Traffic:
 
     Attributes:
         weights: Bytes of weights and biases read.
-        reads: Bytes of inputs read.
-        writes: Bytes of outputs written.
+        reads: Bytes of inputs, and of potentials kept, read.
+        writes: Bytes of outputs, and of potentials kept, written.
     """
 
     weights: float
@@ -207,30 +207,33 @@ DENSE_ONE_BIT = [
     Network('1-bit twin, zeros not skipped, fp32', 'fp32', skips_zeros=False),
     Network('1-bit twin, zeros not skipped, int8 weights', 'int8', skips_zeros=False),
 ]
+ESTIMATED_TWINS = [RELU_FP32, RELU_INT8, *DENSE_ONE_BIT]
 
 
 def traffic(layer: LayerOperations, number_format: str, spiking: bool = True) -> Traffic:
     """Return what a layer moves for one image.
 
-    Each weight is read once an image, each input once a call, and each output is written once, after
-    norm, pooling and neuron, which are taken to be part of the layer before them. Inputs verified to
-    be 0 or 1 and outputs of a neuron take 1 bit; everything else takes the bits of the number format.
-    A potential lives for the one time step only and is never stored. The sum of two feature maps reads
-    one of them, the other comes from the layer before, and is written.
+    Each weight is read once an image, each input once a call, and each output is written once: after
+    norm and neuron, which are taken to be part of the layer before them, and after pooling that stands
+    before the neuron. Inputs verified to be 0 or 1 and outputs of a neuron take 1 bit; everything else
+    takes the bits of the number format. A potential is stored where a leaky neuron keeps it from one
+    time step to the next: written and read once for each step after the first. The sum of two feature
+    maps reads one of them, the other comes from the layer before, and is written.
 
     Args:
         layer: Operations as counted.
         number_format: ``'fp32'`` or ``'int8'``.
         spiking: Whether spikes take 1 bit; False for a twin of the same shape whose activations are
-            all numbers.
+            all numbers and which keeps no potentials.
     """
     bits = NUMBER_FORMATS[number_format]
     spike_bits = 1 if spiking else bits
     read_bits = spike_bits if layer.input_kind == 'binary' else bits
-    writes = layer.written_spikes * spike_bits + layer.written_real * bits
+    kept = layer.potentials * bits if spiking else 0
+    writes = layer.written_spikes * spike_bits + layer.written_real * bits + kept
     return Traffic(
         layer.weights * bits / 8,
-        layer.inputs * read_bits / 8 / layer.images,
+        (layer.inputs * read_bits + kept) / 8 / layer.images,
         writes / 8 / layer.images,
     )
 

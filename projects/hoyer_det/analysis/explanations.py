@@ -71,18 +71,18 @@ NO_RELU_TWIN = (
 )
 
 LIMITS = (
-    'Norms, pooling, neurons (one comparison each), biases, up-sampling, decoding of boxes and NMS: none '
-    'is counted. Norms in evaluation fold into the layer before them. The additions of two feature maps '
-    'of a residual network are counted.',
+    'Norms, pooling, neurons (one comparison each; leak and reset of leaky ones), biases, up-sampling, '
+    'decoding of boxes and NMS: none is counted. Norms in evaluation fold into the layer before them. The '
+    'additions of two feature maps of a residual network are counted.',
     'Zeros are skipped for free, in spiking and ReLU networks alike: finding the active inputs, routing '
     'them and the irregular order of reading weights cost nothing here. Hardware that does not skip zeros '
     'pays for the rows without it. Skipped zeros save no memory access: the inputs are read all the same.',
     'Memory is counted once: each weight once an image, each input once a call of its layer, each output '
-    'once. A real chip reads weights or inputs several times when they do not fit beside its adders, and '
-    'reads weights of active inputs only when there are few; registers, address logic, control, leakage '
-    'and clock are left out.',
-    'Partial sums (membrane potentials) stay beside the adders: with one time step nothing is kept from '
-    'one step to the next.',
+    'once, before pooling where that stands behind the neuron. A real chip reads weights or inputs several '
+    'times when they do not fit beside its adders, and reads weights of active inputs only when there are '
+    'few; registers, address logic, control, leakage and clock are left out.',
+    'Partial sums stay beside the adders. With one time step no membrane potential is kept; that of a '
+    'leaky neuron over several is written and read once, as a number, for each step after the first.',
     'The constants are those of single operations on a chip of a given technology, not of a device. '
     'Compare columns, not chips.',
     'int8 costs are those of the same operations on 8-bit weights; that the network keeps its accuracy '

@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..errors import naming
 from ..spiking import LIFSpike
 from ..weights.reading import read_checkpoint
 from .neurons import NeuronRecorder, NeuronStatistics
@@ -90,7 +91,8 @@ def build_dataset(cfg: Config, split: str) -> Any:
         split: ``'train'``, ``'val'`` or ``'test'``.
 
     Raises:
-        ValueError: If the config has no such data loader, or the data set no image.
+        ValueError: If the config has no such data loader, or its data set cannot be built, has no image
+            or no inputs for the network.
     """
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
@@ -103,9 +105,15 @@ def build_dataset(cfg: Config, split: str) -> Any:
             )
         dataset = _with_pipeline(dataset, cfg.val_dataloader.dataset.pipeline)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(dataset)
+    with naming(cfg, f'{split}_dataloader.dataset'):
+        dataset = DATASETS.build(dataset)
     if len(dataset) == 0:
         raise ValueError(f'{split}_dataloader of {cfg.filename}: its data set has no images')
+    if 'inputs' not in dataset[0]:
+        raise ValueError(
+            f'{cfg.filename}: {split}_dataloader.dataset.pipeline: hands out no inputs for the network; '
+            'end it with PackDetInputs'
+        )
     return dataset
 
 

@@ -10,9 +10,13 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from ..errors import naming
 from ..spiking import HoyerSpike, spiking_layers
 from .observation import change_potentials
+
+NOTHING_DETECTED = 'nothing was detected: mAP'
 
 
 @contextmanager
@@ -51,6 +55,26 @@ def potential_noise(model: nn.Module, sigma: float, seed: int = 0) -> Iterator[N
         yield
 
 
+def build_evaluation(cfg: Config, split: str) -> tuple[DataLoader, Evaluator]:
+    """Build the data loader and the evaluators of a split.
+
+    Args:
+        cfg: Completed config.
+        split: ``'val'`` or ``'test'``.
+
+    Raises:
+        ValueError: Names the key of what cannot be built.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    with naming(cfg, f'{split}_dataloader'):
+        loader = Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0)
+    with naming(cfg, f'{split}_evaluator'):
+        evaluator = cfg[f'{split}_evaluator']
+        evaluator = Evaluator(evaluator if isinstance(evaluator, list | tuple) else [evaluator])
+    evaluator.dataset_meta = loader.dataset.metainfo
+    return loader, evaluator
+
+
 def evaluate(model: nn.Module, cfg: Config, split: str) -> dict[str, float]:
     """Evaluate a detector on a whole split with the evaluators of its config.
 
@@ -58,16 +82,20 @@ def evaluate(model: nn.Module, cfg: Config, split: str) -> dict[str, float]:
         model: Detector in evaluation mode.
         cfg: Completed config.
         split: ``'val'`` or ``'test'``.
+
+    Returns:
+        The metrics; where nothing at all was detected also an mAP of 0, which ``CocoMetric`` then leaves
+        out.
     """
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    loader = Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0)
-    evaluator = cfg[f'{split}_evaluator']
-    evaluator = Evaluator(evaluator if isinstance(evaluator, list | tuple) else [evaluator])
-    evaluator.dataset_meta = loader.dataset.metainfo
+    loader, evaluator = build_evaluation(cfg, split)
+    detected = False
     with torch.no_grad():
         for batch in loader:
-            evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
-    return evaluator.evaluate(len(loader.dataset))
+            samples = model.test_step(batch)
+            detected |= any('pred_instances' not in s or len(s.pred_instances) for s in samples)
+            evaluator.process(data_samples=samples, data_batch=batch)
+    metrics = evaluator.evaluate(len(loader.dataset))
+    return metrics if detected else {**metrics, NOTHING_DETECTED: 0.0}
 
 
 def find_map(metrics: dict[str, Any], flag: str) -> tuple[str, float]:
@@ -104,18 +132,15 @@ def noise_curve(
 
     Returns:
         Name of the metric, and its value by strength, 0 included. The metric is the first whose name
-        ends in ``mAP``. Where a run under noise does not return it, as ``CocoMetric`` does when nothing
-        at all was detected, it is 0.
+        ends in ``mAP``.
 
     Raises:
         ValueError: If no metric has such a name.
     """
     curve: dict[float, float] = {}
-    metric = ''
+    metric = NOTHING_DETECTED
     for sigma in sorted({0.0, *sigmas}):
         with potential_noise(model, sigma, seed):
-            metrics = run(model)
-        if sigma == 0:
-            metric, _ = find_map(metrics, '--noise')
-        curve[sigma] = float(metrics.get(metric, 0.0))
+            name, curve[sigma] = find_map(run(model), '--noise')
+        metric = name if metric == NOTHING_DETECTED else metric
     return metric, curve

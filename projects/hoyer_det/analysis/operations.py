@@ -1,5 +1,6 @@
 """Counts every convolution and matrix product of a network from what it really reads."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, LIFSpike
@@ -53,6 +55,8 @@ class LayerOperations:
         weights: Elements of the weights and biases.
         written_spikes: Outputs that leave through a neuron, as spikes.
         written_real: Outputs that leave as numbers.
+        potentials: Membrane potentials that the leaky neurons behind it keep from one time step to the
+            next; each is written and read once.
         densities: Share of active inputs, an entry for each image in which the layer ran.
         unpooled: Elements, and those that are not 0, before the max pooling that the inputs come
             from; 0 where there was none.
@@ -71,6 +75,7 @@ class LayerOperations:
     weights: int = 0
     written_spikes: int = 0
     written_real: int = 0
+    potentials: int = 0
     densities: list[float] = field(default_factory=list)
     unpooled: tuple[int, int] = (0, 0)
 
@@ -117,7 +122,7 @@ class OperationCounter(TorchDispatchMode):
         self._model = model
         self._running: list[tuple[str, nn.Module]] = [('', model)]
         self._entries: dict[str, LayerOperations] = {}
-        self._weights: dict[str, set[int]] = {}
+        self._weights: dict[str, set[int | torch.Size]] = {}
         self._parameters: set[int] = set()
         self._images = 0
         self._this_image: dict[str, list[int]] = {}
@@ -126,6 +131,7 @@ class OperationCounter(TorchDispatchMode):
         self._unwritten = 0
         self._ran: set[str] = set()
         self._counted: set[str] = set()
+        self._used: set[int] = set()
         self._blind: dict[str, str] = {}
 
     @contextmanager
@@ -134,7 +140,7 @@ class OperationCounter(TorchDispatchMode):
         self._images += 1
         self._this_image = {}
         own = (*self._model.parameters(), *self._model.buffers())
-        self._parameters = {tensor.data_ptr() for tensor in own}
+        self._parameters = {_storage(tensor) for tensor in own}
         with plain_kernels(self._model), ExitStack() as hooks:
             for name, module in self._model.named_modules():
                 if name:
@@ -159,8 +165,9 @@ class OperationCounter(TorchDispatchMode):
     def not_counted(self) -> dict[str, str]:
         """What ran with weights of its own, or multiplied, and is in no count, with the reason."""
         found = dict(self._blind)
-        for name in _with_weights(self._model):
-            if name in self._ran - self._counted and not any(key.startswith(name) for key in found):
+        for name in self._uncounted():
+            inner = any(key == name or key.startswith(f'{name}.') for key in self._blind)
+            if name in self._ran and not inner:
                 kind = type(self._model.get_submodule(name)).__name__
                 found[name] = f'{kind}: no convolution or matrix product of it was seen'
         return found
@@ -168,8 +175,15 @@ class OperationCounter(TorchDispatchMode):
     @property
     def not_run(self) -> list[str]:
         """Layers with weights that no image needed."""
-        called = self._ran | self._counted
-        return [name for name in _with_weights(self._model) if name not in called]
+        return [name for name in self._uncounted() if name not in self._ran]
+
+    def _uncounted(self) -> list[str]:
+        """Layers with weights of which none was seen in an operator."""
+        return [
+            name
+            for name, weights in _with_weights(self._model).items()
+            if name not in self._counted and not any(_storage(w) in self._used for w in weights)
+        ]
 
     def _begin(self, name: str) -> Callable:
         def begin(module: nn.Module, inputs: tuple) -> None:
@@ -178,7 +192,10 @@ class OperationCounter(TorchDispatchMode):
             if self._last is None:
                 return
             if isinstance(module, HoyerSpike | LIFSpike):
-                self._last.written_spikes += inputs[0].numel()
+                outputs = inputs[0].numel()
+                self._last.written_spikes += outputs
+                if isinstance(module, LIFSpike):
+                    self._last.potentials += outputs - outputs // module.steps
                 if self._last.kind != 'addition':  # a sum of maps is kept for the next one
                     self._unwritten = 0
             elif isinstance(module, _ACTIVATIONS) and self._unwritten:
@@ -199,9 +216,9 @@ class OperationCounter(TorchDispatchMode):
             layer = self._running[-1][0]
             self._blind[layer or name] = f'{name}: {_NOT_COUNTED[name]}'
             self._counted.add(layer)
+            self._used |= {_storage(x) for x in tree_leaves(args) if isinstance(x, Tensor)}
         elif func in (aten.add.Tensor, aten.add_.Tensor):
-            if _is_map(args[0]) and _is_map(args[1]) and args[0].shape == args[1].shape:
-                self._count_addition(args[1], out)
+            self._add(args[0], args[1], out)
         elif func in _RULES:
             self._count(_RULES[func](args, out))
         elif 'max_pool' in name:
@@ -213,24 +230,42 @@ class OperationCounter(TorchDispatchMode):
         self._write_real()
         name, module = self._running[-1]
         own = getattr(module, 'weight', None)
-        weight = product.weight
-        if not (isinstance(own, Tensor) and own.data_ptr() == weight.data_ptr()):
-            name = f'{name}:{product.kind}'
-        entry = self._entry(name, product.kind)
-        self._counted.add(self._running[-1][0])
+        is_own = isinstance(own, Tensor) and product.reads_weight(own)
+        entry = self._entry(name if is_own else f'{name}:{product.kind}', product.kind)
+        self._counted.add(name)
         entry.dense += product.dense
         entry.effective += product.effective
         self._read(entry, product.read)
         for pooled, elements, active in self._pooled:
             if pooled is product.read:
                 entry.unpooled = entry.unpooled[0] + elements, entry.unpooled[1] + active
-        seen = self._weights.setdefault(name, set())
-        if weight.data_ptr() not in self._parameters:
+        weight = product.weight
+        if is_own or product.kind == 'convolution' or _storage(weight) in self._parameters:
+            self._count_weights(entry, weight, product.bias)
+        else:
             self._read(entry, weight)  # a product of two activations
-        elif weight.data_ptr() not in seen:
-            seen.add(weight.data_ptr())
-            entry.weights += weight.numel() + product.bias
         self._last, self._unwritten = entry, product.outputs
+
+    def _count_weights(self, entry: LayerOperations, weight: Tensor, bias: int = 0) -> None:
+        storage = _storage(weight)
+        # Views of one parameter are apart; what is computed anew for each call is known by its shape.
+        key = weight.data_ptr() if storage in self._parameters else weight.shape
+        seen = self._weights.setdefault(entry.name, set())
+        if key not in seen:
+            seen.add(key)
+            entry.weights += weight.numel() + bias
+        self._used.add(storage)
+
+    def _add(self, x: Any, y: Any, out: Tensor) -> None:
+        name, module = self._running[-1]
+        if isinstance(module, LIFSpike):  # its potentials are counted where it begins
+            return
+        layer = self._last and self._last.name.partition(':')[0]
+        # Where its input is not contiguous, a linear layer adds the bias apart.
+        if layer == name and isinstance(y, Tensor) and y is getattr(module, 'bias', None):
+            self._count_weights(self._last, y)
+        elif _is_map(x) and _is_map(y) and x.shape == y.shape:
+            self._count_addition(y, out)
 
     def _count_addition(self, other: Tensor, out: Tensor) -> None:
         # The other operand comes straight from the layer before: that one writes nothing itself.
@@ -275,13 +310,20 @@ def _is_map(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dim() == 4 and x.is_floating_point()
 
 
-def _with_weights(model: nn.Module) -> list[str]:
-    """Names of the modules that hold a weight of two or more dimensions themselves."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if any(p.dim() > 1 for p in module.parameters(recurse=False))
-    ]
+def _storage(x: Tensor) -> int:
+    """Address of the memory of a tensor, the same for all its views."""
+    return x.untyped_storage().data_ptr()
+
+
+def _with_weights(model: nn.Module) -> dict[str, list[Tensor]]:
+    """Weights of two or more dimensions by the name of the module that holds them."""
+    found: dict[str, list[Tensor]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if weight.dim() > 1:
+            # What a parametrization computes a weight from belongs to the layer of that weight.
+            layer = re.sub(r'(^|\.)parametrizations\..*', r'\1weight', name).rpartition('.')[0]
+            found.setdefault(layer, []).append(weight)
+    return found
 
 
 @dataclass
@@ -295,6 +337,15 @@ class _Product:
     dense: int
     effective: int
     outputs: int
+
+    def reads_weight(self, own: Tensor) -> bool:
+        """Tell whether it multiplies by a layer's weight, which may be computed anew for each call."""
+        weight = self.weight
+        if own.data_ptr() == weight.data_ptr():
+            return True
+        if self.kind == 'convolution':
+            return own.shape == weight.shape
+        return own.dim() == 2 and own.T.shape == weight.shape and torch.equal(own.T, weight)
 
 
 def _convolution(args: tuple, out: Tensor) -> _Product:

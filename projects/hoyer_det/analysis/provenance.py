@@ -63,15 +63,17 @@ def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
     by_epoch = loop.get('by_epoch', loop.get('type') != 'IterBasedTrainLoop')
     if epoch is None or not by_epoch or not log.is_file():
         return 'not known'
-    steps = epoch, meta.get('iter')  # version 0.3 logged metrics by epoch
-    for line in reversed(log.read_text().splitlines()):
+    found = {}  # the last by step
+    for line in log.read_text().splitlines():
         with suppress(json.JSONDecodeError):  # a line that was being written
             scalars = json.loads(line)
-            for key, value in scalars.items():
-                if key.endswith('mAP') and scalars.get('step') in steps:
-                    return (
-                        f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
-                    )
+            for key in reversed(scalars):
+                if key.endswith('mAP') and 'step' in scalars:
+                    found[scalars['step']] = key, scalars[key]
+    for step in (meta.get('iter'), epoch):  # version 0.3 logged metrics by epoch
+        if step in found:
+            key, value = found[step]
+            return f'{value:.3f} ({key} on val after epoch {epoch}, from the log of training)'
     return 'not known'
 
 

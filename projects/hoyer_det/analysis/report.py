@@ -49,9 +49,10 @@ def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
         contents['noise.png'] = stream.getvalue()
     contents['report.html'] = render(analysis).encode()
     folder = Path(folder)
-    for name, content in contents.items():
+    # The largest first, which is the likeliest not to fit.
+    for name in sorted(contents, key=lambda name: -len(contents[name])):
         with replacing(folder / name) as part:
-            part.write_bytes(content)
+            part.write_bytes(contents[name])
     return [folder / name for name in contents]
 
 

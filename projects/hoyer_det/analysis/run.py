@@ -14,13 +14,16 @@ from torch import nn
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
-from ..spiking import spiking_layers
+from ..spiking import spiking_layers, untrained_warning
 from ..twins import check_twin
+from ..weights.zoo import zoo_path
 from .crosscheck import cross_check as count_again
-from .energy import load_energy_table
-from .measure import build_dataset, load_detector, measure, spread_images
+from .crosscheck import spikingjelly_counters
+from .energy import ESTIMATED_TWINS, load_energy_table
+from .energy import networks as run_ways
+from .measure import Measurement, build_dataset, load_detector, measure, spread_images
 from .neurons import choose_maps
-from .noise import evaluate, find_map, noise_curve
+from .noise import NOTHING_DETECTED, build_evaluation, evaluate, find_map, noise_curve
 from .provenance import code_version, known_map, sha256, time_text
 from .tables import Analysis
 from .timing import describe_processor, measure_milliseconds
@@ -34,6 +37,7 @@ class _Subject:
     checkpoint: str
     model: nn.Module
     meta: dict[str, Any]
+    dataset: Any
 
 
 def analyze(
@@ -60,7 +64,7 @@ def analyze(
 
     Args:
         config: Config file of a spiking detector.
-        checkpoint: Its checkpoint file.
+        checkpoint: Its checkpoint file, or a model of the zoo.
         twin: Kind of the twin of the config to measure, see :func:`hoyer_det.twins.make_twin`.
         data: Which images: ``'val'``, ``'test'`` or ``'train'``.
         images: How many, spread evenly over the data set.
@@ -89,11 +93,15 @@ def analyze(
     for sigma in noise:
         if not (sigma >= 0 and math.isfinite(sigma)):
             raise ValueError(f'--noise {sigma}: must be 0 or more')
+    if not 0 <= noise_seed < 2**64:
+        raise ValueError(f'--noise-seed {noise_seed}: must be from 0 to {2**64 - 1}')
     if runs < 0:
         raise ValueError(f'--runs {runs}: must be 0 or more')
     evaluated = '--noise' if noise else '--evaluate' if evaluate_map else ''
     if evaluated and data == 'train':
         raise ValueError(f'{evaluated}: needs --data val or test, there is no evaluator for train')
+    if cross_check:
+        spikingjelly_counters()
     table = load_energy_table(energy)
     networks = [(config, checkpoint, twin), *((*network, None)[:3] for network in compare)]
     names = _names(networks, names)
@@ -101,40 +109,32 @@ def analyze(
     first = subjects[names[0]]
     if maps:
         choose_maps(spiking_layers(first.model), maps)
-    models, checked, sizes, calls = {}, {}, [], {}
+    models, checked, calls, shown = {}, {}, {}, []
     for name, subject in subjects.items():
-        dataset = build_dataset(subject.cfg, data)
-        sizes.append(len(dataset))
-        models[name] = measure(subject.model, dataset, images, map_images)
-        calls[name] = _one_image(subject.model, dataset)
-        if subject is first and not models[name].neurons:
+        models[name] = measure(subject.model, subject.dataset, images, map_images)
+        calls[name] = _one_image(subject.model, subject.dataset)
+        if subject is not first:
+            continue
+        if not models[name].neurons:
             raise ValueError(f'{config}: no HoyerSpike layer of its model ever ran')
-        if subject is first and cross_check:
-            checked = count_again(
-                subject.model, lambda dataset=dataset: next(spread_images(dataset, 1))
-            )
-    metric, curves = '', {}
+        shown = _shown_maps(models[name], maps)
+        if cross_check:
+            checked = count_again(first.model, lambda: next(spread_images(first.dataset, 1)))
+    metrics, curves = {}, {}
     for name, subject in subjects.items() if noise else ():
-        metric, curves[name] = noise_curve(
+        metrics[name], curves[name] = noise_curve(
             subject.model,
             lambda model, cfg=subject.cfg: evaluate(model, cfg, data),
             noise,
             noise_seed,
         )
     measured = models[names[0]]
-    with_maps = {
-        name: next(iter(layer.maps.values()))
-        for name, layer in measured.neurons.items()
-        if layer.maps
-    }
-    if not maps:  # the smallest maps say nothing about places
-        with_maps = {name: found for name, found in with_maps.items() if min(found.shape) >= 4}
     durations = measure_milliseconds(calls, runs) if runs else {}
     accuracy = {}
     for name, subject in subjects.items():
         if evaluated:
             found = (
-                (metric, curves[name][0.0])
+                (metrics[name], curves[name][0.0])
                 if curves
                 else find_map(evaluate(subject.model, subject.cfg, data), evaluated)
             )
@@ -143,23 +143,26 @@ def analyze(
             accuracy[name] = known_map(subject.cfg, subject.checkpoint, subject.meta)
     facts = {
         'config': first.cfg.filename,
-        'checkpoint': f'{checkpoint} (SHA-256 {sha256(checkpoint)})',
+        'checkpoint': f'{first.checkpoint} (SHA-256 {sha256(first.checkpoint)})',
         'mAP': accuracy[names[0]],
         'time': time_text(durations.get(names[0])),
         'parameters': f'{measured.parameters:,}',
-        'data': f'{measured.images} of {sizes[0]} {data} images, evenly spread',
+        'data': f'{measured.images} of {len(first.dataset)} {data} images, evenly spread',
         'code': code_version(),
         'date': datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
         'machine': f'{describe_processor()}; torch {torch.__version__} on {get_device()}',
     }
+    untrained = {name: untrained_warning(subject.model) for name, subject in subjects.items()}
+    if any(untrained.values()):
+        facts['warning'] = '. '.join(f'{name}: {text}' for name, text in untrained.items() if text)
     return Analysis(
         models,
         table,
-        choose_maps(with_maps, maps),
+        shown,
         facts,
         accuracy,
         command,
-        metric,
+        min(metrics.values(), key=NOTHING_DETECTED.__eq__, default=''),  # the first real one
         curves,
         noise_seed,
         checked,
@@ -167,15 +170,38 @@ def analyze(
     )
 
 
+def _shown_maps(measured: Measurement, wanted: Sequence[str] | None) -> list[str]:
+    """Choose the layers whose maps are shown, of those that have some."""
+    found = {
+        name: min(next(iter(layer.maps.values())).shape)
+        for name, layer in measured.neurons.items()
+        if layer.maps
+    }
+    # Unasked, the smallest are left out, which say nothing about places.
+    return choose_maps([name for name, size in found.items() if wanted or size >= 4], wanted)
+
+
 def _names(networks: list[tuple[str, str, str | None]], names: Sequence[str] | None) -> list[str]:
-    """Return the given names, else the configs', with the checkpoint's folder where these are equal."""
-    if names:
-        if len(names) != len(networks) or len(set(names)) != len(networks):
-            raise ValueError(f'--names: {len(networks)} different names are needed, got {names}')
-        return list(names)
+    """Return a name for each network, such that no two rows of the report are labelled alike."""
+    if names and (len(names) != len(networks) or len(set(names)) != len(networks)):
+        raise ValueError(f'--names: {len(networks)} different names are needed, got {names}')
+    names = list(names or _names_of_files(networks))
+    taken = {network.label: 'an estimated twin' for network in ESTIMATED_TWINS}
+    for name in names:
+        labels = {way.label for spiking in (True, False) for way in run_ways(name, spiking)}
+        for label in sorted(labels & taken.keys()):
+            raise ValueError(
+                f'--names: {name!r} would label a row {label!r}, as {taken[label]} does; give another'
+            )
+        taken.update(dict.fromkeys(labels, repr(name)))
+    return names
+
+
+def _names_of_files(networks: list[tuple[str, str, str | None]]) -> list[str]:
+    """Return the names of the configs, where these are equal those of the checkpoints."""
     stems = [Path(config).stem + (f'_{twin}' if twin else '') for config, _, twin in networks]
     if len(set(stems)) < len(stems):
-        stems = [f'{Path(file).parent.name}/{Path(file).stem}' for _, file, _ in networks]
+        stems = ['/'.join(Path(file).with_suffix('').parts[-2:]) for _, file, _ in networks]
     if len(set(stems)) < len(stems):
         raise ValueError('--compare: the same network twice; tell them apart by --names')
     return stems
@@ -199,21 +225,26 @@ def _load(
         cfgs.append(cfg)
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
-        config = cfg.filename
+        config, checkpoint = cfg.filename, zoo_path(checkpoint)
         check_twin(cfg, checkpoint)
         check_checkpoint(cfg, checkpoint)
         model, meta = load_detector(cfg, checkpoint, get_device())
         if not spiking_layers(model) and not subjects:
+            kind = cfg.get('twin')
+            flag = f'--compare-twin {kind} {checkpoint}' if kind else '--compare'
             raise ValueError(
                 f'{config}: its model has no HoyerSpike layer; analyze a spiking network, and give '
-                'this one with --compare'
+                f'this one with {flag}'
             )
         if not spiking_layers(model) and evaluated == '--noise':
             raise ValueError(
                 f'--noise: {config} has no HoyerSpike layer; the noise is relative to the clip '
                 'threshold of each layer, which other activations do not have. Leave this network out'
             )
-        subjects.append(_Subject(cfg, checkpoint, model, meta))
+        dataset = build_dataset(cfg, data)
+        if evaluated:
+            build_evaluation(cfg, data)  # to see that it can be
+        subjects.append(_Subject(cfg, checkpoint, model, meta, dataset))
     return subjects
 
 

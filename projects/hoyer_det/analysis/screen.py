@@ -57,4 +57,6 @@ def as_text(analysis: Analysis) -> str:
         points = ', '.join(f'{sigma:g}: {value:.3f}' for sigma, value in curve.items())
         lines.append(f'{analysis.metric} under noise, {name}: {points}')
     lines += [f'{counter}: {counts}' for counter, counts in analysis.cross_check.items()]
+    if 'warning' in analysis.facts:
+        lines.append(f'warning: {analysis.facts["warning"]}')
     return '\n'.join(lines)

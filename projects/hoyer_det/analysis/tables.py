@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .energy import (
-    DENSE_ONE_BIT,
     ENERGY_TABLES,
+    ESTIMATED_TWINS,
     NUMBER_FORMATS,
     RELU_FP32,
     RELU_INT8,
@@ -142,8 +142,8 @@ def neuron_rows(measured: Measurement) -> list[dict[str, Any]]:
     ]
 
 
-def totals(measured: Measurement) -> dict[str, float]:
-    """Return the sums over all layers for one image.
+def totals(measured: Measurement) -> dict[str, float | None]:
+    """Return the sums over all layers for one image; of neurons None where none was measured.
 
     Args:
         measured: What was counted on a network.
@@ -162,6 +162,8 @@ def totals(measured: Measurement) -> dict[str, float]:
         'remaining_macs': sum(layer.multiply_accumulates for layer in layers) / images,
         'map_additions': sum(layer.additions for layer in layers) / images,
         'binary_share': binary / dense if dense else 0.0,
+    }
+    of_neurons = {
         'neurons': total / images,
         'spikes': fired / images,
         'spike_rate': fired / max(total, 1),
@@ -170,6 +172,7 @@ def totals(measured: Measurement) -> dict[str, float]:
         'dead_channels': sum(layer.dead for layer in neurons),
         'saturated_channels': sum(layer.saturated for layer in neurons),
     }
+    result.update(of_neurons if neurons else dict.fromkeys(of_neurons))
     for number_format in NUMBER_FORMATS:
         moved = [traffic(layer, number_format) for layer in layers]
         result[f'weight_bytes_{number_format}'] = sum(t.weights for t in moved)
@@ -191,7 +194,7 @@ def energy_rows(analysis: Analysis) -> list[dict[str, Any]]:
     for name, measured in analysis.models.items():
         ways += [(network, measured) for network in networks(name, measured.spiking)]
         if measured is first:
-            ways += [(network, first) for network in (RELU_FP32, RELU_INT8, *DENSE_ONE_BIT)]
+            ways += [(network, first) for network in ESTIMATED_TWINS]
     rows = []
     for network, measured in ways:
         row: dict[str, Any] = {'network': network.label}

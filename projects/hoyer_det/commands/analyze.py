@@ -8,7 +8,6 @@ from pathlib import Path
 from ..analysis import ENERGY_TABLES, analyze, write_report
 from ..analysis.screen import as_text
 from ..twins import TWINS
-from ..weights.zoo import zoo_path
 from .arguments import add_config_options, add_twin_option, check_folder
 from .errors import one_line_errors
 
@@ -95,9 +94,8 @@ def main() -> None:
         name = Path(config).stem + (f'_{twin}' if twin else '')
         out = Path(args.pop('out') or f'work_dirs/{name}/analysis')
         check_folder('--out', out)
-        args['checkpoint'] = zoo_path(args['checkpoint'])
         args['compare'] += [(config, file, kind) for kind, file in args.pop('compare_twin')]
         analysis = analyze(**args, command=shlex.join(['hoyer-det', 'analyze', *sys.argv[1:]]))
+        print(as_text(analysis))
         files = write_report(analysis, out)
-    print(as_text(analysis))
     print('\nWritten: ' + ', '.join(map(str, files)))

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,25 @@ def set_up_work_dir(cfg: Config, arguments: argparse.Namespace) -> None:
 
 
 def check_folder(flag: str, folder: str | Path) -> None:
-    """Make sure that a folder is there or can be made.
+    """Make sure that a folder is there or can be made, and takes files.
 
     Args:
         flag: Flag that names it, for the message.
         folder: The folder.
 
     Raises:
-        ValueError: If there is a file in its place or that of one above it.
+        ValueError: If there is a file in its place or that of one above it, or nothing can be written
+            there.
     """
     for path in (Path(folder), *Path(folder).parents):
         if path.exists() and not path.is_dir():
             raise ValueError(f'{flag} {folder}: {path} is a file, a folder is needed')
+    nearest = next(
+        path for path in (Path(folder), *Path(folder).absolute().parents) if path.is_dir()
+    )
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(
+            f'{flag} {folder}: nothing can be written in {nearest} ({error.strerror}); choose another'
+        ) from error

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.dist import get_dist_info
+
+from ..errors import foreseen, named
 
 TRACEBACK_VARIABLE = 'HOYER_DET_TRACEBACK'
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # What Gloo says when the process at the other end is gone.
 _GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
-_UNDECODED = 'failed to load image: '
 
 
 @contextmanager
@@ -43,29 +43,8 @@ def one_line_errors(
         _leave(f'error: {_in_one_line(error, log_dir)}', 1)
 
 
-@contextmanager
-def naming(cfg: Config, key: str) -> Iterator[None]:
-    """Say in an error which part of a config it comes from, unless it names a file of its own.
-
-    Args:
-        cfg: The config.
-        key: Dotted key of the part.
-
-    Raises:
-        ValueError: In place of the error.
-    """
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        if os.path.exists(str(error).partition(': ')[0]):
-            raise
-        raise ValueError(f'{cfg.filename}: {key}: {_foreseen(error) or _named(error)}') from error
-
-
 def _in_one_line(error: Exception, log_dir: str | None) -> str:
-    text = _foreseen(error)
+    text = foreseen(error)
     if text is not None:
         return text
     hint = f'set {TRACEBACK_VARIABLE}=1 for the traceback'
@@ -74,41 +53,7 @@ def _in_one_line(error: Exception, log_dir: str | None) -> str:
         with suppress(OSError):  # the disk may be full
             file.write_text(traceback.format_exc())
             hint = f'traceback: {file}'
-    return f'{_named(error)} ({hint})'
-
-
-def _foreseen(error: Exception) -> str | None:
-    """Return the text of an error that says by itself what is wrong, None of any other."""
-    text = _text(error)
-    if isinstance(error, ValueError | OSError | FloatingPointError):
-        return text
-    if isinstance(error, AssertionError) and _UNDECODED in text:  # by mmcv's LoadImageFromFile
-        return (
-            f'{text.partition(_UNDECODED)[2]}: cannot be decoded as an image; `hoyer-det check-data` lists '
-            'all such files'
-        )
-    if isinstance(error, RuntimeError) and text.startswith('DataLoader worker (pid'):
-        return (
-            f'{text.rstrip(". ")}; if the memory ran out, lower num_workers or batch_size of '
-            'train_dataloader and val_dataloader'
-        )
-    return None
-
-
-def _named(error: Exception) -> str:
-    kind = type(error)
-    name = kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__name__}'
-    if not str(error):  # such as an assertion without a text
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return f'{name} in {place.filename}, line {place.lineno}: {place.line}'
-    return f'{name}: {_text(error)}'
-
-
-def _text(error: Exception) -> str:
-    lines = str(error.args[0] if isinstance(error, KeyError) and error.args else error).splitlines()
-    if any(line.startswith('Original Traceback') for line in lines):
-        lines = lines[-1:]  # of a worker process of a data loader
-    return ' '.join(' '.join(lines).split()) or type(error).__name__
+    return f'{named(error)} ({hint})'
 
 
 def _leave(line: str, code: int) -> None:

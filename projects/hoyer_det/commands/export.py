@@ -99,9 +99,9 @@ def run(args: argparse.Namespace) -> None:
 
 def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Config, nn.Module]:
     """Return the config, completed by its data if that is wanted, and the trained detector."""
-    args.checkpoint = zoo_path(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.twin, complete=complete)
     check_settings(cfg, 'export')
+    args.checkpoint = zoo_path(args.checkpoint)
     check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
     model = build_for_export(cfg, checkpoint, args.checkpoint)

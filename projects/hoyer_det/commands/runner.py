@@ -19,7 +19,7 @@ from torch import nn
 
 from ..engine.pending_validation_hook import PendingValidationHook
 from ..engine.seeding import SeedIterationsHook, seeded_loader
-from .errors import naming
+from ..errors import naming
 from .processes import on_cpu, without_devices
 
 

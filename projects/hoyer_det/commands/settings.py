@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, init_default_scope
 
-from .errors import naming
+from ..errors import naming
 
 # What a command cannot do without.
 NEEDED = {

@@ -86,7 +86,6 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first image."""
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out {args.out}: must end in .pkl or .pickle')
-    args.checkpoint = zoo_path(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_settings(cfg, 'test')
@@ -98,6 +97,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
             f'{args.checkpoint}: --engine and --threads are for exported files (.onnx)'
         )
     else:
+        args.checkpoint = zoo_path(args.checkpoint)
         check_twin(cfg, args.checkpoint)
         check_checkpoint(cfg, args.checkpoint)
         cfg.load_from = args.checkpoint

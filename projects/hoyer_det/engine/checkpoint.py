@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ..config import dataset_classes
+from ..errors import naming
 from ..weights.from_ann import map_ann, modules_from_ann
 from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
 from ..weights.stored_config import stored_config
@@ -193,7 +194,8 @@ def _refuse(path: str, nonfinite: str | None) -> None:
 
 def _build(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return MODELS.build(cfg.model)
+    with naming(cfg, 'model'):
+        return MODELS.build(cfg.model)
 
 
 def _other_shapes(weights: dict[str, Tensor], model: nn.Module, but: str = '$^') -> list[str]:

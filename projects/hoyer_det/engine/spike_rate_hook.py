@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..spiking import HoyerSpike, record_spikes, untrained_layers
+from ..spiking import HoyerSpike, record_spikes, spiking_layers, untrained_warning
 
 
 @HOOKS.register_module()
@@ -45,23 +45,21 @@ class SpikeRateHook(Hook):
 
     def _start(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        untrained = untrained_layers(model)
-        if untrained:
-            runner.logger.warning(
-                f'{len(untrained)} HoyerSpike layers have no firing level from training and fire at '
-                f'their clip threshold: {", ".join(untrained[:3])}'
-                + (', ...' if len(untrained) > 3 else '')
-                + '; train first, or load a checkpoint of a spiking network'
-            )
-        self._counts = {}
+        warning = untrained_warning(model)
+        if warning:
+            runner.logger.warning(warning)
+        # Every layer, as all processes must add up the same ones, whatever ran in each.
+        self._counts = {
+            name: torch.zeros(2, dtype=torch.float64, device=layer.threshold.device)
+            for name, layer in spiking_layers(model).items()
+        }
         self._recording.close()  # a run that failed may have left something
         self._recording.enter_context(record_spikes(model, self._count))
 
     def _count(self, name: str, layer: HoyerSpike, spikes: Tensor, square: Tensor | None) -> None:
         # In float64: half precision (AMP) could not even hold the number of neurons.
         neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
-        both = torch.stack([spikes.sum(dtype=torch.float64), neurons])
-        self._counts[name] = self._counts[name] + both if name in self._counts else both
+        self._counts[name] += torch.stack([spikes.sum(dtype=torch.float64), neurons])
 
     def _report(self, runner: Runner) -> None:
         self._recording.close()
@@ -69,8 +67,14 @@ class SpikeRateHook(Hook):
             return
         counts = torch.stack(list(self._counts.values()))
         all_reduce(counts)
-        rates = dict(zip(self._counts, (counts[:, 0] / counts[:, 1]).tolist(), strict=True))
         spikes, neurons = counts.sum(0).tolist()
+        if not neurons:
+            return
+        rates = {
+            name: fired / total
+            for name, (fired, total) in zip(self._counts, counts.tolist(), strict=True)
+            if total
+        }
         width = max(map(len, [*rates, 'all neurons']))
         lines = [f'{name:<{width}}  {rate:6.1%}' for name, rate in rates.items()]
         lines.append(f'{"all neurons":<{width}}  {spikes / neurons:6.1%}')

@@ -22,7 +22,7 @@ def measure_costs(
     """Analyse every trained network of a set that has not been.
 
     Written is ``costs.json`` in each work folder: ``figures`` of its last validation, ``spike_rate`` (None
-    for ReLU), and ``compute_uj`` and ``total_uj``, the energy of an image without and with memory; of
+    for ReLU and LIF), and ``compute_uj`` and ``total_uj``, the energy of an image without and with memory; of
     ReLU networks with their zeros skipped.
 
     Args:
@@ -62,7 +62,7 @@ def _measured(
     energy = energies.get(f'{name}, zeros skipped, fp32', energies[f'{name}, fp32'])
     return dict(
         figures=read_final(folder, experiments.metric),
-        spike_rate=model['totals']['spike_rate'] if model['totals']['neurons'] else None,
+        spike_rate=model['totals']['spike_rate'],
         compute_uj=energy['compute_uj'],
         total_uj=energy['total_uj'],
     )

@@ -9,6 +9,7 @@ from .recording import (
     record_spikes,
     spiking_layers,
     untrained_layers,
+    untrained_warning,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     'record_spikes',
     'spiking_layers',
     'untrained_layers',
+    'untrained_warning',
 ]

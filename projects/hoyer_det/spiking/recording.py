@@ -23,6 +23,19 @@ def untrained_layers(model: nn.Module) -> list[str]:
     return [name for name, m in spiking_layers(model).items() if not (m.running_weight > 0).any()]
 
 
+def untrained_warning(model: nn.Module) -> str:
+    """Return what to say of layers without a firing level from training, empty where there are none."""
+    untrained = untrained_layers(model)
+    if not untrained:
+        return ''
+    return (
+        f'{len(untrained)} HoyerSpike layers have no firing level from training and fire at '
+        f'their clip threshold: {", ".join(untrained[:3])}'
+        + (', ...' if len(untrained) > 3 else '')
+        + '; train first, or load a checkpoint of a spiking network'
+    )
+
+
 @contextmanager
 def record_spikes(
     model: nn.Module, observer: Callable[[str, HoyerSpike, Tensor, Tensor | None], None]

@@ -113,8 +113,5 @@ def checkpoint_path(model: str | Path) -> Path:
 
 
 def zoo_path(checkpoint: str) -> str:
-    """Return the file of a model of the zoo; what names none, or a file, as it is."""
-    models = zoo_models()
-    if checkpoint not in models or Path(checkpoint).exists():
-        return checkpoint
-    return str(models[checkpoint].check())
+    """Find the checkpoint file as :func:`checkpoint_path` does; an address (``https://``) stays."""
+    return checkpoint if '://' in checkpoint else str(checkpoint_path(checkpoint))
