@@ -99,7 +99,7 @@ def _is_upright(image: Image.Image, path: str | Path) -> bool:
         return False
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    except Exception:  # Pillow raises many kinds
+    except Exception:  # Pillow raises many kinds for a damaged tag; the image is then decoded
         return False
 
 
