@@ -121,20 +121,3 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(dict(state_dict=dict(weight=torch.ones(2))), file)
     with pytest.raises(ValueError, match='not the ReLU twin of Linear: 2 weights'):
         load_twin(torch.nn.Linear(1, 1).requires_grad_(False), file)
-
-
-@pytest.mark.parametrize(
-    ('flags', 'message'),
-    [
-        (['--twin-share', '0.5'], '--twin-share: belongs to --from-twin'),
-        (['--no-teacher'], '--no-teacher: belongs to --from-twin'),
-        (['--from-twin', '--twin', 'relu'], '--twin: does not go with'),
-        (['--from-twin', '--resume', 'x.pth'], '--resume x.pth: with --from-twin'),
-    ],
-)
-def test_flags_that_do_not_go_together(flags, message, monkeypatch, capsys) -> None:
-    from hoyer_det.commands import train
-
-    monkeypatch.setattr('sys.argv', ['train', CONFIG, *flags])
-    with pytest.raises(ValueError, match=message):
-        train.check_arguments(train.parse_args())
