@@ -19,16 +19,8 @@ model = dict(
 max_epochs = 48
 train_cfg = dict(max_epochs=max_epochs, val_interval=6)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        begin=0,
-        end=max_epochs,
-        T_max=max_epochs,
-        by_epoch=True,
-        eta_min_ratio=0.01,
-        convert_to_iter_based=True,
-    ),
+    _base_.param_scheduler[0],
+    dict(_base_.param_scheduler[1], end=max_epochs, T_max=max_epochs),
 ]
 # The average of the last hundred or so steps: single steps of a one-step network swing.
 custom_hooks = _base_.custom_hooks + [
