@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import cv2
@@ -91,7 +91,7 @@ class Run:
     def _source(self, source: Source, path: Path, bar: tqdm) -> bool:
         """Return whether to go on."""
         video = None if isinstance(source, Image) else VideoFile(path, source.fps)
-        with closing(video or _Nothing()):
+        with closing(video) if video else nullcontext():
             for image, index in source.frames():
                 try:
                     found = self.model.detect(image, self.score_thr, source.name, index)
@@ -109,11 +109,6 @@ class Run:
                 if self.show and not show(picture, 0 if video is None else 1):
                     return False
         return True
-
-
-class _Nothing:
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _write_results(run: Run, args: argparse.Namespace) -> None:

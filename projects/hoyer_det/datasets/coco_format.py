@@ -15,7 +15,15 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
+from .faults import (
+    box_fault,
+    log_left_out,
+    name_fault,
+    names_all,
+    refuse_empty,
+    require_folder,
+    shorten,
+)
 from .image_size import check_sizes
 from .yolo_format import refuse_yolo
 
@@ -288,12 +296,7 @@ class CocoFormatDataset(CocoDataset):
         """Read the file and count the boxes that are left out."""
         self._left_out: dict[str, list[str]] = defaultdict(list)
         data_list = super().load_data_list()
-        if self._left_out:
-            print_log(
-                f'{self.ann_file}: {describe_left_out(self._left_out)}',
-                logger='current',
-                level=logging.WARNING,
-            )
+        log_left_out(self.ann_file, self._left_out)
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
@@ -324,11 +327,7 @@ class CocoFormatDataset(CocoDataset):
         kept = super().filter_data()
         if not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt'):
             kept = [i for i in kept if not all(box['ignore_flag'] for box in i['instances'])]
-        if not kept:
-            raise ValueError(
-                f'{self.ann_file}: no image left of {len(self.data_list)} listed; it needs one that '
-                'passes filter_cfg (for training: one with an object)'
-            )
+        refuse_empty(self, kept)
         return kept
 
 

@@ -1,9 +1,13 @@
 """Rules of what is wrong with an annotation, shared by the data sets and ``check-data``."""
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 
 LONGEST_NAME = 200  # characters of a class name; longer is no name
 
@@ -74,14 +78,34 @@ def shorten(text: str, length: int = 80) -> str:
     return text if len(text) <= length else f'{text[: length - 3]}...'
 
 
-def describe_left_out(left_out: dict[str, list[str]]) -> str:
-    """Say in one line how many boxes are left out, why, and of which images.
+def log_left_out(ann_file: str, left_out: dict[str, list[str]]) -> None:
+    """Say in one line of the log how many boxes are left out, why, and of which images.
 
     Args:
-        left_out: Fault -> the image of each box that has it.
+        ann_file: List of images or annotation file.
+        left_out: Fault -> the image of each box that has it; nothing is said where it is empty.
     """
+    if not left_out:
+        return
     counts = ', '.join(f'{len(images)} {fault}' for fault, images in sorted(left_out.items()))
     images = sorted({image for images in left_out.values() for image in images})
     rest = f' and {len(images) - 10} others' if len(images) > 10 else ''
     total = sum(map(len, left_out.values()))
-    return f'{total} boxes left out ({counts}), in {", ".join(images[:10])}{rest}'
+    print_log(
+        f'{ann_file}: {total} boxes left out ({counts}), in {", ".join(images[:10])}{rest}',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def refuse_empty(dataset: BaseDataset, kept: list[dict]) -> None:
+    """Raise an error where ``filter_cfg`` has left no image of a data set.
+
+    Raises:
+        ValueError: Names the list of images or the annotation file.
+    """
+    if not kept:
+        raise ValueError(
+            f'{dataset.ann_file}: no image left of {len(dataset.data_list)} listed; it needs one that '
+            'passes filter_cfg (for training: one with an object)'
+        )

@@ -13,7 +13,15 @@ from mmdet.datasets import XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .faults import box_fault, describe_left_out, name_fault, names_all, require_folder, shorten
+from .faults import (
+    box_fault,
+    log_left_out,
+    name_fault,
+    names_all,
+    refuse_empty,
+    require_folder,
+    shorten,
+)
 from .folders import files_below
 from .image_size import check_sizes
 from .yolo_format import refuse_yolo
@@ -243,22 +251,13 @@ class VOCFormatDataset(XMLDataset):
                 logger='current',
                 level=logging.WARNING,
             )
-        if self._left_out:
-            print_log(
-                f'{self.ann_file}: {describe_left_out(self._left_out)}',
-                logger='current',
-                level=logging.WARNING,
-            )
+        log_left_out(self.ann_file, self._left_out)
         return data_list
 
     def filter_data(self) -> list[dict]:
         """Filter by ``filter_cfg`` and refuse an empty result."""
         kept = super().filter_data()
-        if not kept:
-            raise ValueError(
-                f'{self.ann_file}: no image left of {len(self.data_list)} listed; it needs one that '
-                'passes filter_cfg (for training: one with an object)'
-            )
+        refuse_empty(self, kept)
         return kept
 
     def parse_data_info(self, img_info: dict) -> dict:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from torch import nn
 
@@ -29,11 +30,8 @@ def input_of(cfg: Config, model: nn.Module, shape: Sequence[int] | None = None) 
     Raises:
         ValueError: If the pipeline has a step that the runtime does not know, or none that resizes.
     """
-    dataset = cfg.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
     resize = None
-    for step in dataset.pipeline:
+    for step in get_test_pipeline_cfg(cfg):
         kind = str(step['type']).rsplit('.', 1)[-1]
         if kind == 'Resize' and 'scale' in step and resize is None:
             resize = step

@@ -5,6 +5,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..spiking import spiking_layers
+from ..weights.reading import initialisations
 
 # Initialisations that read weights from a file; all others draw them at random.
 _FROM_FILE = ('Pretrained', 'FromANN')
@@ -36,7 +37,8 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
             for parameter in part.parameters()
             if parameter.requires_grad and id(parameter) in rates
         ]
-        if not trained or not spiking_layers(part) or _starts_from_file(part):
+        from_file = any(init.get('type') in _FROM_FILE for _, init in initialisations(part))
+        if not trained or not spiking_layers(part) or from_file:
             continue
         if max(trained) < rate:
             share = max(trained) / rate
@@ -45,13 +47,3 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
                 f'ones should; set optim_wrapper.paramwise_cfg.custom_keys.{name}.lr_mult=1.0, or start from '
                 'weights (docs/pretrained_weights.md)'
             )
-
-
-def _starts_from_file(part: nn.Module) -> bool:
-    """Return whether the initialisation of a part, or of anything in it, reads weights from a file."""
-    for module in part.modules():
-        found = getattr(module, 'init_cfg', None) or []
-        for init in [found] if isinstance(found, dict) else found:
-            if init.get('type') in _FROM_FILE:
-                return True
-    return False

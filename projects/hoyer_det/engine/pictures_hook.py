@@ -41,9 +41,7 @@ class DetectionPicturesHook(DetVisualizationHook):
         """Start again with the first image."""
         self._drawn = 0
 
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Start again with the first image."""
-        self._drawn = 0
+    before_test_epoch = before_val_epoch
 
     def after_val_iter(
         self,

@@ -29,21 +29,6 @@ class SpikeRateHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Start counting."""
-        self._start(runner)
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Start counting."""
-        self._start(runner)
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Stop counting and log."""
-        self._report(runner)
-
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Stop counting and log."""
-        self._report(runner)
-
-    def _start(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         warning = untrained_warning(model)
         if warning:
@@ -56,12 +41,15 @@ class SpikeRateHook(Hook):
         self._recording.close()  # a run that failed may have left something
         self._recording.enter_context(record_spikes(model, self._count))
 
+    before_test_epoch = before_val_epoch
+
     def _count(self, name: str, layer: HoyerSpike, spikes: Tensor, square: Tensor | None) -> None:
         # In float64: half precision (AMP) could not even hold the number of neurons.
         neurons = spikes.new_tensor(spikes.numel(), dtype=torch.float64)
         self._counts[name] += torch.stack([spikes.sum(dtype=torch.float64), neurons])
 
-    def _report(self, runner: Runner) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Stop counting and log."""
         self._recording.close()
         if not self._counts:
             return
@@ -82,3 +70,5 @@ class SpikeRateHook(Hook):
         scalars = {f'spike_rate/{name}': rate for name, rate in rates.items()}
         scalars['spike_rate'] = spikes / neurons
         runner.visualizer.add_scalars(scalars, step=runner.iter)
+
+    after_test_epoch = after_val_epoch

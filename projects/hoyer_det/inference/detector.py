@@ -14,6 +14,7 @@ from hoyer_det_runtime.pixels import check_pixels, read_image
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
@@ -249,10 +250,8 @@ def _check_device(device: str | None) -> None:
 def _for_inference(cfg: Config, path: Path) -> Config:
     """Leave what builds the model and its test pipeline; where each is, differs between configs."""
     try:
-        model, dataset = cfg.model, cfg.test_dataloader.dataset
-        while 'pipeline' not in dataset:  # of a wrapper such as RepeatDataset or ConcatDataset
-            dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
-    except (AttributeError, KeyError, TypeError):
+        model, pipeline = cfg.model, get_test_pipeline_cfg(cfg)
+    except (AttributeError, KeyError, TypeError, RuntimeError):
         raise ValueError(
             f'{path}: its config has no model, or no test_dataloader with a pipeline'
         ) from None
@@ -260,7 +259,7 @@ def _for_inference(cfg: Config, path: Path) -> Config:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     content = dict(
         model=model,
-        test_dataloader=dict(dataset=dict(pipeline=dataset.pipeline)),
+        test_dataloader=dict(dataset=dict(pipeline=pipeline)),
         visualizer=dict(type='DetLocalVisualizer'),  # its own backends would want a folder
     )
     return Config(ConfigDict(content))

@@ -12,7 +12,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from ..backbones import HoyerResNet, HoyerVGG
-from .reading import read_checkpoint
+from .reading import initialisations, read_checkpoint
 
 Weights = Mapping[str, Tensor]
 
@@ -83,11 +83,9 @@ class FromANN:
 
 def modules_from_ann(model: nn.Module) -> Iterator[tuple[nn.Module, FromANN]]:
     """Yield the parts of a model that :class:`FromANN` initialises, and how."""
-    for module in model.modules():
-        configs = getattr(module, 'init_cfg', None) or []
-        for config in configs if isinstance(configs, list) else [configs]:
-            if isinstance(config, dict) and config.get('type') in ('FromANN', FromANN):
-                yield module, FromANN(**{k: v for k, v in config.items() if k != 'type'})
+    for module, config in initialisations(model):
+        if config.get('type') in ('FromANN', FromANN):
+            yield module, FromANN(**{k: v for k, v in config.items() if k != 'type'})
 
 
 @dataclass

@@ -108,6 +108,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {})
 
 
+def initialisations(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+    """Yield every config under ``init_cfg`` of a model's modules, behind its module."""
+    for module in model.modules():
+        configs = getattr(module, 'init_cfg', None) or []
+        for config in [configs] if isinstance(configs, dict) else configs:
+            yield module, config
+
+
 def pretrained_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Yield what ``init_cfg=dict(type='Pretrained', ...)`` of a model fills.
 
@@ -117,9 +125,7 @@ def pretrained_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]
     Yields:
         The module, the checkpoint's file or address, and the prefix of its names there with the dot.
     """
-    for module in model.modules():
-        configs = getattr(module, 'init_cfg', None) or []
-        for config in configs if isinstance(configs, list) else [configs]:
-            if isinstance(config, dict) and config.get('type') == 'Pretrained':
-                prefix = config.get('prefix') or ''
-                yield module, str(config['checkpoint']), prefix and prefix.rstrip('.') + '.'
+    for module, config in initialisations(model):
+        if config.get('type') == 'Pretrained':
+            prefix = config.get('prefix') or ''
+            yield module, str(config['checkpoint']), prefix and prefix.rstrip('.') + '.'
