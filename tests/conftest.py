@@ -2,10 +2,13 @@
 
 import functools
 import gc
+import importlib.util
 import itertools
+import logging
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 import torch
 from hoyer_det.kernels import build
 from mmengine.config import utils as config_utils
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from warm import Warm
 
@@ -29,6 +33,14 @@ _scopes = itertools.count()
 def pytest_collection_finish() -> None:
     """Spare the garbage collections of the tests, which MMEngine's data sets ask for, what is imported."""
     gc.freeze()
+
+
+def load_script(path: str) -> ModuleType:
+    """Import a script by its path in the repository."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def voc_object(
@@ -74,16 +86,33 @@ def write_split(root: Path, split: str, names: Sequence[str]) -> None:
     (folder / f'{split}.txt').write_text(''.join(f'{name}\n' for name in names))
 
 
-@pytest.fixture
-def voc_folder(tmp_path: Path) -> Path:
-    """A folder in VOC layout: classes cell, dot and ring, four images to train and two to test."""
-    root = tmp_path / 'voc'
+def write_voc_folder(root: Path) -> Path:
+    """Write a folder in VOC layout: classes cell, dot and ring, four images to train and two to test."""
     for index in range(6):
         objects = [voc_object('cell'), voc_object('dot' if index % 2 else 'ring', 30, 5, 90, 50)]
         write_voc_image(root, f'image{index}', objects, seed=index)
     write_split(root, 'trainval', [f'image{index}' for index in range(4)])
     write_split(root, 'test', ['image4', 'image5'])
     return root
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """Such a folder."""
+    return write_voc_folder(tmp_path / 'voc')
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Messages of the logger that a run would write to its log file."""
+    messages: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [Keep()])
+    return messages
 
 
 @pytest.fixture(scope='session')

@@ -58,9 +58,9 @@ def _shrink(node: Any, factor: float) -> None:
                 _shrink(value, factor)
 
 
-def random_items(number: int, side: int) -> list[dict[str, Any]]:
+def random_items(number: int, side: int, seed: int = 0) -> list[dict[str, Any]]:
     """Random images with two boxes each, as a data set hands them out."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     items = []
     for _ in range(number):
         shape = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), (side, side))

@@ -1,19 +1,14 @@
 """The table of the experiments against PyTorch's own counter."""
 
-import importlib.util
-
 import pytest
 import torch
-from conftest import CONFIGS, REPOSITORY
+from conftest import CONFIGS, load_script
 from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
 
 def test_row_of_a_config():
-    file = REPOSITORY / 'dev' / 'list_experiments.py'
-    spec = importlib.util.spec_from_file_location('list_experiments', file)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script('dev/list_experiments.py')
     path = CONFIGS / 'hoyer_ssd_shapes.py'
     cells = [cell.strip() for cell in tool.row(path).strip('|').split('|')]
     cfg = Config.fromfile(path)

@@ -2,14 +2,13 @@
 
 import dataclasses
 import datetime
-import importlib.util
 import re
 import sys
 from types import ModuleType
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import load_script
 from hoyer_det.backbones import HoyerResNet
 from hoyer_det.backbones.resnet import SpikingBasicBlock
 from mmengine.config import ConfigDict
@@ -105,10 +104,7 @@ def test_error_becomes_the_reason_and_says_whose_it_is() -> None:
 
 @pytest.fixture(scope='module')
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('script', REPOSITORY / 'dev' / 'compatibility.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('dev/compatibility.py')
 
 
 def test_page_has_a_row_for_each_result(script: ModuleType) -> None:

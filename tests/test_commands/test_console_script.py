@@ -1,12 +1,11 @@
 """The console script: its list of commands, and that it runs the same code as the files of tools/."""
 
-import importlib
 import subprocess
 import sys
 
 import hoyer_det_cli
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 
 WATCH = """
 import sys
@@ -57,8 +56,6 @@ def test_every_command_knows_its_name(name, monkeypatch, capsys):
 def test_tools_are_commands(file):
     if file.stem in ('demo', 'set_up'):
         pytest.skip('runs other programs')
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(f'tools/{file.name}')
     modules = {f'hoyer_det.commands.{module}' for module, _ in hoyer_det_cli.COMMANDS.values()}
     assert module.main.__module__ in modules

@@ -1,6 +1,5 @@
 """Annotations in COCO format: classes, boxes, and the faults that real files have."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,8 @@ import torch
 from coco_folder import CLASSES, change, write_coco, write_coco_folder
 from hoyer_det.datasets import CocoFormatDataset, read_categories
 from mmdet.evaluation import CocoMetric
-from mmengine.logging import MMLogger
 
-
-@pytest.fixture(autouse=True)
-def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Messages of the logger that a run would write to its log file."""
-    messages: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [Keep()])
-    return messages
+pytestmark = pytest.mark.usefixtures('log')
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Folders in Pascal VOC layout: classes, splits, boxes, and the faults that real folders have."""
 
-import logging
 import math
 from pathlib import Path
 
@@ -20,25 +19,13 @@ from hoyer_det.datasets import (
 )
 from mmdet.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
 
 BCCD = Path(__file__).parents[2].parent / 'shared' / 'data' / 'bccd'
 
 
-@pytest.fixture(autouse=True)
-def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Messages of the logger that a run would write to its log file."""
-    messages: list[str] = []
-    logger = MMLogger.get_current_instance()
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    monkeypatch.setattr(logger, 'handlers', [Keep()])
-    return messages
+pytestmark = pytest.mark.usefixtures('log')
 
 
 def dataset(root: Path, split: str = 'trainval', **kwargs) -> VOCFormatDataset:

@@ -7,13 +7,13 @@ import hoyer_det  # noqa: F401
 import mmdet
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
-from mmengine.structures import InstanceData
+from narrow import random_items
 from torch import nn
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+SIDE = 96
 
 _RESNET = {
     'backbone.init_cfg': None,
@@ -109,28 +109,6 @@ def build_spiking(name: str, **options: Any) -> nn.Module:
     return model
 
 
-def images(side: int = 96) -> list[dict[str, Any]]:
-    """Two random images with two boxes each, as a data set hands them out."""
-    generator = torch.Generator().manual_seed(0)
-    items = []
-    for _ in range(2):
-        sample = DetDataSample(
-            metainfo=dict(
-                img_shape=(side, side),
-                ori_shape=(side, side),
-                pad_shape=(side, side),
-                scale_factor=(1.0, 1.0),
-            )
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[4.0, 6.0, 50.0, 48.0], [20.0, 24.0, 90.0, 88.0]]),
-            labels=torch.tensor([0, 1]),
-        )
-        inputs = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
-        items.append(dict(inputs=inputs, data_samples=sample))
-    return items
-
-
 def batch(model: nn.Module, training: bool = True) -> dict[str, Any]:
-    """Those images through the preprocessor of a model."""
-    return model.data_preprocessor(pseudo_collate(images()), training)
+    """Two random images through the preprocessor of a model."""
+    return model.data_preprocessor(pseudo_collate(random_items(2, SIDE)), training)

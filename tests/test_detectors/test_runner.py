@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
-from small_detectors import CONFIGS, SMALL, images, small_config
+from narrow import random_items
+from small_detectors import CONFIGS, SIDE, SMALL, small_config
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -41,7 +42,7 @@ def runner(config: Config, folder: Path, iters: int, **options) -> Runner:
         model=model,
         data_preprocessor=preprocessor,  # at the top of a config, for the Runner to hand down
         work_dir=str(folder),
-        train_dataloader=DataLoader(images(), batch_size=2, collate_fn=pseudo_collate),
+        train_dataloader=DataLoader(random_items(2, SIDE), batch_size=2, collate_fn=pseudo_collate),
         train_cfg=dict(by_epoch=False, max_iters=iters),
         # Thresholds start at 1, where a float32 moves by 1.2e-7 or not at all.
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0)),

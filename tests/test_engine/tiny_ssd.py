@@ -7,13 +7,12 @@ from typing import Any
 import hoyer_det  # noqa: F401
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
+from narrow import random_items
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -84,25 +83,8 @@ def build_ssd(act: str = 'HoyerSpike', norm: str | None = 'BN', **backbone: Any)
 
 
 def images(number: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Random images with two boxes each, as a data set hands them out."""
-    generator = torch.Generator().manual_seed(seed)
-    items = []
-    for _ in range(number):
-        sample = DetDataSample(
-            metainfo=dict(
-                img_shape=(SIDE, SIDE),
-                ori_shape=(SIDE, SIDE),
-                pad_shape=(SIDE, SIDE),
-                scale_factor=(1.0, 1.0),
-            )
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[4.0, 6.0, 30.0, 28.0], [20.0, 24.0, 60.0, 58.0]]),
-            labels=torch.tensor([0, 1]),
-        )
-        inputs = torch.randint(0, 256, (3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
-        items.append(dict(inputs=inputs, data_samples=sample))
-    return items
+    """Random images for it, as a data set hands them out."""
+    return random_items(number, SIDE, seed)
 
 
 def batch(model: nn.Module, number: int = 2, seed: int = 0) -> dict[str, Any]:

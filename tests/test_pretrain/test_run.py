@@ -1,6 +1,5 @@
 """Pre-training by the command lines, its backbone in a detector, evaluation by several processes."""
 
-import importlib.util
 import multiprocessing
 import re
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIGS, REPOSITORY
+from conftest import CONFIGS, load_script
 from hoyer_det.config import load_config
 from hoyer_det.pretrain import TopKAccuracy
 from mmdet.registry import MODELS
@@ -23,9 +22,7 @@ NARROW = ['model.backbone.width=0.05', 'visualizer.name=pretrain']
 
 def run_here(tool: str, *arguments: object) -> None:
     """Run a command line in this process, which has imported everything already."""
-    spec = importlib.util.spec_from_file_location(tool, REPOSITORY / 'tools' / f'{tool}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(f'tools/{tool}.py')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('LOCAL_RANK', '0')
         patch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])

@@ -13,6 +13,13 @@ from wrong_inputs import Case
 
 TRAIN = 'train {}.py --work-dir out'
 TEST = 'test voc.py bad.pth --work-dir out'
+START = TRAIN.format('voc') + ' --cfg-options load_from=bad.pth'
+RESUME = TRAIN.format('voc') + ' --resume bad.pth'
+ANALYZE = 'analyze voc.py bad.pth --out out'
+DETECT = 'detect bad.pth voc/JPEGImages'
+EXPORT = 'export voc.py bad.pth a.onnx'
+CONVERT = 'convert to-authors bad.pth out.pth'
+FILE = 'instances_train2017.json'
 Spoil = Callable[[Path], object]
 
 
@@ -21,19 +28,36 @@ def voc(name: str, where: str, what: str, spoil: Spoil, **more: bool) -> Case:
     return Case(f'voc: {name}', TRAIN.format('voc'), where, what, spoil, **more)
 
 
-def coco(name: str, where: str, what: str, edit: Callable[[dict], object], **more: bool) -> Case:
+def coco(name: str, what: str, edit: Callable[[dict], object], where: str = FILE) -> Case:
     """An annotation file in COCO format that is trained on."""
-    file = 'coco/annotations/instances_train2017.json'
-    return Case(
-        f'coco: {name}', TRAIN.format('coco'), where, what, lambda f: change(f / file, edit), **more
-    )
+    return _coco(name, what, lambda file: change(file, edit), where)
 
 
-def coco_file(name: str, where: str, what: str, content: bytes) -> Case:
+def coco_file(name: str, what: str, content: bytes) -> Case:
     """The whole annotation file in COCO format."""
-    file = 'coco/annotations/instances_train2017.json'
-    spoil = lambda folder: (folder / file).write_bytes(content)  # noqa: E731
-    return Case(f'coco: {name}', TRAIN.format('coco'), where, what, spoil)
+    return _coco(name, what, lambda file: file.write_bytes(content), FILE)
+
+
+def _coco(name: str, what: str, spoil: Spoil, where: str) -> Case:
+    spoil_file = lambda folder: spoil(folder / 'coco' / 'annotations' / FILE)  # noqa: E731
+    return Case(f'coco: {name}', TRAIN.format('coco'), where, what, spoil_file)
+
+
+def first(key: str, **fields: object) -> Callable[[dict], object]:
+    """Set fields of the first image, annotation or category of a file in COCO format."""
+    return lambda content: content[key][0].update(fields)
+
+
+def checkpoint(
+    name: str, what: str, spoil: Spoil = lambda folder: None, command: str = TEST
+) -> Case:
+    """A checkpoint ``bad.pth`` that a command is given."""
+    return Case(name, command, 'bad.pth', what, spoil)
+
+
+def detected(name: str, file: str, what: str, text: str) -> Case:
+    """A text in the place of an image or video."""
+    return Case(f'detect: {name}', f'detect work/epoch_2.pth {file}', file, what, put(file, text))
 
 
 def put(file: str, content: bytes | str) -> Spoil:
@@ -58,15 +82,25 @@ def objects(*items: str, size: str = '96,80') -> Spoil:
     return put('voc/Annotations/image0.xml', f'<annotation>{shape}{"".join(items)}</annotation>')
 
 
-def weights(edit: Callable[[dict[str, Any]], object], source: str = 'epoch_2.pth') -> Spoil:
+def saved(content: object) -> Spoil:
+    """Write ``bad.pth``: a file with this content."""
+    return lambda folder: torch.save(content, folder / 'bad.pth')
+
+
+def weights(edit: Callable[[dict[str, Any]], object]) -> Spoil:
     """Write ``bad.pth``: a checkpoint that was edited."""
 
     def spoil(folder: Path) -> None:
-        content = torch.load(folder / 'work' / source, weights_only=True)
+        content = torch.load(folder / 'work' / 'epoch_2.pth', weights_only=True)
         edit(content)
         torch.save(content, folder / 'bad.pth')
 
     return spoil
+
+
+def meta(**fields: object) -> Spoil:
+    """Write ``bad.pth``: a checkpoint that says something else of itself."""
+    return weights(lambda content: content['meta'].update(fields))
 
 
 def cut(source: str, target: str, size: int) -> Spoil:
@@ -92,11 +126,11 @@ class Thief:
 
 
 def other_size(folder: Path) -> None:
-    image = folder / 'voc' / 'JPEGImages' / 'image0.jpg'
     write_voc_image(folder / 'voc', 'image0', [voc_object('cell')], size=(80, 96))
-    assert image.is_file()
 
 
+HALF = cut('work/epoch_2.pth', 'bad.pth', 9000)
+NAN = weights(set_weight('conv.weight', float('nan')))
 BOMB = (
     '<!DOCTYPE a [<!ENTITY x0 "lol">'
     + ''.join(f'<!ENTITY x{i + 1} "{f"&x{i};" * 10}">' for i in range(9))
@@ -165,97 +199,56 @@ VOC = [
         put('voc/JPEGImages/image4.jpg', 'x'),
     ),
 ]
-FILE = 'instances_train2017.json'
 COCO = [
-    coco_file('no json', FILE, 'not a valid JSON', b'images'),
-    coco_file('cut off', FILE, 'not a valid JSON', b'{"images": ['),
-    coco_file('empty', FILE, 'not a valid JSON', b''),
-    coco_file('not UTF-8', FILE, 'not a valid JSON', b'\xff\xfe{}'),
-    coco_file('nested without end', FILE, 'not a valid JSON', b'[' * 100_000),
-    coco_file('a list', FILE, "'images'", b'[1, 2]'),
-    coco_file(
-        'without images', FILE, "'images'", b'{"images": [], "annotations": [], "categories": []}'
-    ),
-    coco('no categories', FILE, "'categories'", lambda c: c.pop('categories')),
+    coco_file('no json', 'not a valid JSON', b'images'),
+    coco_file('cut off', 'not a valid JSON', b'{"images": ['),
+    coco_file('empty', 'not a valid JSON', b''),
+    coco_file('not UTF-8', 'not a valid JSON', b'\xff\xfe{}'),
+    coco_file('nested without end', 'not a valid JSON', b'[' * 100_000),
+    coco_file('a list', "'images'", b'[1, 2]'),
+    coco_file('without images', "'images'", b'{"images": [], "annotations": [], "categories": []}'),
+    coco('no categories', "'categories'", lambda c: c.pop('categories')),
     coco(
         'annotation without box',
-        FILE,
         "annotations[0] lacks 'bbox'",
         lambda c: c['annotations'][0].pop('bbox'),
     ),
-    coco(
-        'box of three numbers',
-        FILE,
-        'annotations[0] has bbox',
-        lambda c: c['annotations'][0].update(bbox=[1, 2, 3]),
-    ),
-    coco(
-        'box of words',
-        FILE,
-        'annotations[0] has bbox',
-        lambda c: c['annotations'][0].update(bbox=list('abcd')),
-    ),
-    coco(
-        'area in words',
-        FILE,
-        'annotations[0] has area',
-        lambda c: c['annotations'][0].update(area='big'),
-    ),
-    coco('crowd in words', FILE, 'iscrowd', lambda c: c['annotations'][0].update(iscrowd='maybe')),
-    coco(
-        'unknown category',
-        FILE,
-        'category_id 99',
-        lambda c: c['annotations'][0].update(category_id=99),
-    ),
-    coco('unknown image', FILE, 'image_id 99', lambda c: c['annotations'][0].update(image_id=99)),
-    coco('two images of one id', FILE, 'images have id 5', lambda c: c['images'][1].update(id=5)),
+    coco('box of three numbers', 'annotations[0] has bbox', first('annotations', bbox=[1, 2, 3])),
+    coco('box of words', 'annotations[0] has bbox', first('annotations', bbox=list('abcd'))),
+    coco('area in words', 'annotations[0] has area', first('annotations', area='big')),
+    coco('crowd in words', 'iscrowd', first('annotations', iscrowd='maybe')),
+    coco('unknown category', 'category_id 99', first('annotations', category_id=99)),
+    coco('unknown image', 'image_id 99', first('annotations', image_id=99)),
+    coco('two images of one id', 'images have id 5', lambda c: c['images'][1].update(id=5)),
     coco(
         'two categories of one name',
-        FILE,
         "name 'ring'",
         lambda c: c['categories'][1].update(name='ring'),
     ),
-    coco('name is a number', FILE, 'category 7', lambda c: c['categories'][0].update(name=4)),
-    coco(
-        'name of megabytes',
-        FILE,
-        '3000000 characters',
-        lambda c: c['categories'][0].update(name='x' * 3_000_000),
-    ),
-    coco('width of zero', FILE, 'images[0] has width 0', lambda c: c['images'][0].update(width=0)),
-    coco(
-        'negative height',
-        FILE,
-        'images[0] has height -80',
-        lambda c: c['images'][0].update(height=-80),
-    ),
-    coco(
-        'width in words', FILE, 'images[0] has width', lambda c: c['images'][0].update(width='wide')
-    ),
+    coco('name is a number', 'category 7', first('categories', name=4)),
+    coco('name of megabytes', '3000000 characters', first('categories', name='x' * 3_000_000)),
+    coco('width of zero', 'images[0] has width 0', first('images', width=0)),
+    coco('negative height', 'images[0] has height -80', first('images', height=-80)),
+    coco('width in words', 'images[0] has width', first('images', width='wide')),
     coco(
         'image without a file',
-        FILE,
         "images[0] lacks 'file_name'",
         lambda c: c['images'][0].pop('file_name'),
     ),
     coco(
         'image that is not there',
-        'lost.jpg',
         'no such image',
-        lambda c: c['images'][0].update(file_name='lost.jpg'),
+        first('images', file_name='lost.jpg'),
+        where='lost.jpg',
     ),
     coco(
-        'crowds alone',
-        FILE,
-        'no image left',
-        lambda c: [a.update(iscrowd=1) for a in c['annotations']],
+        'crowds alone', 'no image left', lambda c: [a.update(iscrowd=1) for a in c['annotations']]
     ),
     coco(
         'other categories than in the tests',
-        'instances_val2017.json',
         'classes are not those',
-        lambda c: c['categories'][0].update(name='other'),
+        first('categories', name='other'),
+        where='instances_val2017.json',
     ),
     Case(
         'coco: image empty',
@@ -285,86 +278,41 @@ COCO = [
     ),
 ]
 CHECKPOINTS = [
-    Case('test: no such checkpoint', TEST, 'bad.pth', 'no such checkpoint'),
+    checkpoint('test: no such checkpoint', 'no such checkpoint'),
     Case('test: checkpoint is a folder', 'test voc.py work --work-dir out', 'work', 'checkpoint'),
-    Case('test: checkpoint is text', TEST, 'bad.pth', 'cannot be read', put('bad.pth', 'text')),
-    Case('test: checkpoint is empty', TEST, 'bad.pth', 'cannot be read', put('bad.pth', '')),
-    Case(
-        'test: checkpoint cut off',
-        TEST,
-        'bad.pth',
-        'cannot be read',
-        cut('work/epoch_2.pth', 'bad.pth', 9000),
-    ),
-    Case(
-        'test: checkpoint is a list',
-        TEST,
-        'bad.pth',
-        'list',
-        lambda f: torch.save([1], f / 'bad.pth'),
-    ),
-    Case(
-        'test: checkpoint without weights',
-        TEST,
-        'bad.pth',
-        'no weights',
-        lambda f: torch.save(dict(epoch=3), f / 'bad.pth'),
-    ),
-    Case(
-        'test: checkpoint with code',
-        TEST,
-        'bad.pth',
-        'cannot be read',
-        lambda f: torch.save(dict(state_dict={}, meta=Thief()), f / 'bad.pth'),
+    checkpoint('test: checkpoint is text', 'cannot be read', put('bad.pth', 'text')),
+    checkpoint('test: checkpoint is empty', 'cannot be read', put('bad.pth', '')),
+    checkpoint('test: checkpoint cut off', 'cannot be read', HALF),
+    checkpoint('test: checkpoint is a list', 'list', saved([1])),
+    checkpoint('test: checkpoint without weights', 'no weights', saved(dict(epoch=3))),
+    checkpoint(
+        'test: checkpoint with code', 'cannot be read', saved(dict(state_dict={}, meta=Thief()))
     ),
     *(
-        Case(
-            f'{name}: checkpoint with code',
-            command,
-            'bad.pth',
-            'cannot be read',
-            weights(lambda c: c['meta'].update(more=Thief())),
-        )
+        checkpoint(f'{name}: checkpoint with code', 'cannot be read', meta(more=Thief()), command)
         for name, command in (
-            ('train: start', TRAIN.format('voc') + ' --cfg-options load_from=bad.pth'),
-            ('train: resume', TRAIN.format('voc') + ' --resume bad.pth'),
-            ('analyze', 'analyze voc.py bad.pth --out out'),
-            ('export', 'export voc.py bad.pth a.onnx'),
-            ('convert', 'convert to-authors bad.pth out.pth'),
+            *(('train: start', START), ('train: resume', RESUME), ('analyze', ANALYZE)),
+            *(('export', EXPORT), ('convert', CONVERT)),
         )
     ),
-    Case(
-        'test: NaN in a weight',
-        TEST,
-        'bad.pth',
-        'conv.weight holds NaN',
-        weights(set_weight('conv.weight', float('nan'))),
-    ),
-    Case(
+    checkpoint('test: NaN in a weight', 'conv.weight holds NaN', NAN),
+    checkpoint(
         'test: inf in an extremum',
-        TEST,
-        'bad.pth',
         'running_extremum holds NaN or inf',
         weights(set_weight('running_extremum', float('inf'))),
     ),
-    Case(
+    checkpoint(
         'test: a weight is missing',
-        TEST,
-        'bad.pth',
         '1 weights missing',
         weights(lambda c: c['state_dict'].pop('backbone.stages.0.0.conv.weight')),
     ),
-    Case(
+    checkpoint(
         'test: a weight too many',
-        TEST,
-        'bad.pth',
         '1 unexpected',
         weights(lambda c: c['state_dict'].update(more=torch.zeros(1))),
     ),
-    Case(
+    checkpoint(
         'test: checkpoint of other classes',
-        TEST,
-        'bad.pth',
         "('a', 'b', 'c')",
         weights(lambda c: c['meta']['dataset_meta'].update(classes=('a', 'b', 'c'))),
     ),
@@ -381,31 +329,14 @@ CHECKPOINTS = [
         'epoch_2.pth',
         '(4, 3, 3, 3) instead of (8, 3, 3, 3)',
     ),
-    Case(
-        'train: start cut off',
-        TRAIN.format('voc') + ' --cfg-options load_from=bad.pth',
-        'bad.pth',
-        'cannot be read',
-        cut('work/epoch_2.pth', 'bad.pth', 9000),
-    ),
-    Case(
-        'train: start is missing',
-        TRAIN.format('voc') + ' --cfg-options load_from=bad.pth',
-        'bad.pth',
-        'no such checkpoint',
-    ),
-    Case(
-        'train: start is no path',
-        TRAIN.format('voc') + ' --cfg-options load_from=3',
-        'load_from',
-        '3',
-    ),
-    Case(
+    checkpoint('train: start cut off', 'cannot be read', HALF, START),
+    checkpoint('train: start is missing', 'no such checkpoint', command=START),
+    Case('train: start is no path', START.replace('bad.pth', '3'), 'load_from', '3'),
+    checkpoint(
         'train: start of an unknown network',
-        TRAIN.format('voc') + ' --cfg-options load_from=bad.pth',
-        'bad.pth',
         'no weights',
-        lambda f: torch.save(dict(state_dict=dict(a=torch.zeros(1))), f / 'bad.pth'),
+        saved(dict(state_dict=dict(a=torch.zeros(1)))),
+        START,
     ),
     Case(
         'train: start at an unknown address',
@@ -413,18 +344,12 @@ CHECKPOINTS = [
         'torchvision://resnet9',
         'no weights',
     ),
-    Case(
-        'train: resume from what is missing',
-        TRAIN.format('voc') + ' --resume bad.pth',
-        'bad.pth',
-        'no such checkpoint',
-    ),
-    Case(
+    checkpoint('train: resume from what is missing', 'no such checkpoint', command=RESUME),
+    checkpoint(
         'train: resume without an optimizer',
-        TRAIN.format('voc') + ' --resume bad.pth',
-        'bad.pth',
         'no state of a training',
         weights(lambda c: c.pop('optimizer')),
+        RESUME,
     ),
     Case(
         'train: resume with another rate',
@@ -445,13 +370,7 @@ CHECKPOINTS = [
         'epoch_2.pth',
         'leave --twin out',
     ),
-    Case(
-        'analyze: checkpoint cut off',
-        'analyze voc.py bad.pth --out out',
-        'bad.pth',
-        'cannot be read',
-        cut('work/epoch_2.pth', 'bad.pth', 9000),
-    ),
+    checkpoint('analyze: checkpoint cut off', 'cannot be read', HALF, ANALYZE),
     Case(
         'analyze: energy of a broken table',
         'analyze voc.py work/epoch_2.pth --out out --energy chip.json',
@@ -466,62 +385,31 @@ CHECKPOINTS = [
         'name',
         put('chip.json', '{}'),
     ),
-    Case(
+    checkpoint(
         'detect: checkpoint without config',
-        'detect bad.pth voc/JPEGImages',
-        'bad.pth',
         'no config',
         weights(lambda c: c['meta'].pop('cfg')),
+        DETECT,
     ),
-    Case(
-        'detect: config with code',
-        'detect bad.pth voc/JPEGImages',
-        'bad.pth',
-        'plain data',
-        weights(lambda c: c['meta'].update(cfg='model = open("stolen", "w")')),
+    checkpoint(
+        'detect: config with code', 'plain data', meta(cfg='model = open("stolen", "w")'), DETECT
     ),
-    Case(
+    checkpoint(
         'detect: config with an import',
-        'detect bad.pth voc/JPEGImages',
-        'bad.pth',
         'no assignment',
-        weights(lambda c: c['meta'].update(cfg='import os\nos.mkdir("stolen")')),
+        meta(cfg='import os\nos.mkdir("stolen")'),
+        DETECT,
     ),
-    Case(
+    checkpoint(
         'detect: config without data',
-        'detect bad.pth voc/JPEGImages',
-        'bad.pth',
         'no test_dataloader',
-        weights(lambda c: c['meta'].update(cfg="model = dict(type='SingleStageDetector')")),
+        meta(cfg="model = dict(type='SingleStageDetector')"),
+        DETECT,
     ),
-    Case(
-        'detect: checkpoint with code',
-        'detect bad.pth voc/JPEGImages',
-        'bad.pth',
-        'cannot be read',
-        lambda f: torch.save(Thief(), f / 'bad.pth'),
-    ),
-    Case(
-        'detect: image is text',
-        'detect work/epoch_2.pth bad.jpg',
-        'bad.jpg',
-        'read',
-        put('bad.jpg', 'text'),
-    ),
-    Case(
-        'detect: image is empty',
-        'detect work/epoch_2.pth bad.jpg',
-        'bad.jpg',
-        'read',
-        put('bad.jpg', ''),
-    ),
-    Case(
-        'detect: video is text',
-        'detect work/epoch_2.pth bad.mp4',
-        'bad.mp4',
-        'no frame',
-        put('bad.mp4', 'text'),
-    ),
+    checkpoint('detect: checkpoint with code', 'cannot be read', saved(Thief()), DETECT),
+    detected('image is text', 'bad.jpg', 'read', 'text'),
+    detected('image is empty', 'bad.jpg', 'read', ''),
+    detected('video is text', 'bad.mp4', 'no frame', 'text'),
     Case('detect: folder of bad images', 'detect work/epoch_2.pth coco', 'coco', 'no images'),
     Case(
         'detect: exported file is text',
@@ -537,20 +425,8 @@ CHECKPOINTS = [
         'no ONNX file',
         put('bad.onnx', 'text'),
     ),
-    Case(
-        'export: checkpoint cut off',
-        'export voc.py bad.pth a.onnx',
-        'bad.pth',
-        'cannot be read',
-        cut('work/epoch_2.pth', 'bad.pth', 9000),
-    ),
-    Case(
-        'export: NaN in a weight',
-        'export voc.py bad.pth a.onnx',
-        'bad.pth',
-        'conv.weight holds NaN',
-        weights(set_weight('conv.weight', float('nan'))),
-    ),
+    checkpoint('export: checkpoint cut off', 'cannot be read', HALF, EXPORT),
+    checkpoint('export: NaN in a weight', 'conv.weight holds NaN', NAN, EXPORT),
     Case(
         'export: checkpoint of another config',
         'export coco.py work/epoch_2.pth a.onnx --cfg-options model.backbone.depth=13',
@@ -567,13 +443,7 @@ CHECKPOINTS = [
             put('out/relu_seed0/result.json', '{')(f),
         ),
     ),
-    Case(
-        'convert: file cut off',
-        'convert to-authors bad.pth out.pth',
-        'bad.pth',
-        'cannot be read',
-        cut('work/epoch_2.pth', 'bad.pth', 9000),
-    ),
+    checkpoint('convert: file cut off', 'cannot be read', HALF, CONVERT),
     Case(
         'convert: weights without counterpart',
         'convert to-authors work/epoch_2.pth out.pth',

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from coco_folder import write_coco_folder
-from conftest import CONFIGS, voc_object, write_split, write_voc_image
+from conftest import CONFIGS, write_voc_folder
 from warm import Ended, Warm
 
 GOOD = 'one line that names place and reason'
@@ -69,12 +69,7 @@ class Case:
 
 def write_sound_folder(root: Path, warm: Warm) -> None:
     """Write data in both layouts, a config for each, and a training of two epochs in ``work``."""
-    voc = root / 'voc'
-    for index in range(6):
-        objects = [voc_object('cell'), voc_object('dot' if index % 2 else 'ring', 30, 5, 90, 50)]
-        write_voc_image(voc, f'image{index}', objects, seed=index)
-    write_split(voc, 'trainval', [f'image{index}' for index in range(4)])
-    write_split(voc, 'test', ['image4', 'image5'])
+    write_voc_folder(root / 'voc')
     write_coco_folder(root / 'coco')
     for name in ('voc', 'coco'):
         base = str(CONFIGS / f'hoyer_ssd_{name}format.py')

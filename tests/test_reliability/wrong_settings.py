@@ -1,6 +1,5 @@
 """Wrong inputs: config files, and settings that a command line overrides."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from wrong_inputs import Case
@@ -24,9 +23,10 @@ def config(name: str, text: str, where: str, what: str, command: str = 'train') 
     return Case(f'{command}: {name}', f'{command} voc.py{rest} --work-dir out', where, what, spoil)
 
 
-def written(text: str) -> Callable[[Path], object]:
-    """Let ``own.py`` be the config file."""
-    return lambda folder: (folder / 'own.py').write_text(text)
+def own(name: str, what: str, text: str, command: str = 'train own.py') -> Case:
+    """A config file of its own, the second word of the command."""
+    file = command.split()[1]
+    return Case(name, command, file, what, lambda folder: (folder / file).write_text(text))
 
 
 LOOPS = [
@@ -204,70 +204,22 @@ CONFIG_FILES = [
         'hoyer_ssd_vocformt',
         'hoyer_ssd_vocformat',
     ),
-    Case(
-        'config with a syntax error', 'train own.py', 'own.py', 'line 1', written('model = dict(\n')
-    ),
-    Case(
-        'config with an undefined name',
-        'train own.py',
-        'own.py',
-        'nothing_here',
-        written('model = nothing_here\n'),
-    ),
-    Case(
-        'config with a missing base',
-        'train own.py',
-        'own.py',
-        'gone.py',
-        written("_base_ = 'gone.py'\n"),
-    ),
-    Case(
-        'config with an unknown package',
-        'train own.py',
-        'own.py',
-        'package',
-        written("_base_ = 'nopackage::x.py'\n"),
-    ),
-    Case(
+    own('config with a syntax error', 'line 1', 'model = dict(\n'),
+    own('config with an undefined name', 'nothing_here', 'model = nothing_here\n'),
+    own('config with a missing base', 'gone.py', "_base_ = 'gone.py'\n"),
+    own('config with an unknown package', 'package', "_base_ = 'nopackage::x.py'\n"),
+    own(
         'config with an unknown import',
-        'train own.py',
-        'own.py',
         'no_module_of_this_name',
-        written(
-            "custom_imports = dict(imports=['no_module_of_this_name'], allow_failed_imports=False)\n"
-        ),
+        "custom_imports = dict(imports=['no_module_of_this_name'], allow_failed_imports=False)\n",
     ),
-    Case(
-        'config that divides by zero',
-        'test own.py work/epoch_2.pth',
-        'own.py',
-        'division',
-        written('lr = 1 / 0\n'),
-    ),
-    Case('empty config', 'train own.py', 'own.py', 'model', written('')),
+    own('config that divides by zero', 'division', 'lr = 1 / 0\n', 'test own.py work/epoch_2.pth'),
+    own('empty config', 'model', ''),
     Case('config is a folder', 'train voc', 'voc', 'no such config'),
     Case('config is an image', 'train voc/JPEGImages/image0.jpg', 'image0.jpg', 'config'),
-    Case(
-        'config of another kind',
-        'analyze own.yaml work/epoch_2.pth',
-        'own.yaml',
-        'list',
-        lambda folder: (folder / 'own.yaml').write_text('- 1\n- 2\n'),
-    ),
-    Case(
-        'broken json config',
-        'train own.json',
-        'own.json',
-        'line 1',
-        lambda folder: (folder / 'own.json').write_text('{"model": '),
-    ),
-    Case(
-        'config is empty json',
-        'export own.json work/epoch_2.pth a.onnx',
-        'own.json',
-        'model',
-        lambda folder: (folder / 'own.json').write_text('{}'),
-    ),
+    own('config of another kind', 'list', '- 1\n- 2\n', 'analyze own.yaml work/epoch_2.pth'),
+    own('broken json config', 'line 1', '{"model": ', 'train own.json'),
+    own('config is empty json', 'model', '{}', 'export own.json work/epoch_2.pth a.onnx'),
     config(
         'deletes what is not there', 'model = dict(_delete_=True)', 'model={}', 'needs its settings'
     ),

@@ -1,6 +1,5 @@
 """tools/convert_checkpoint.py: files there and back, refusals in one line."""
 
-import importlib.util
 import pickle
 import re
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import load_script
 from hoyer_det.spiking import HoyerSpike
 from hoyer_det.weights import read_checkpoint
 from torch import nn
@@ -41,10 +40,7 @@ def vgg11() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def convert(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    file = REPOSITORY / 'tools' / 'convert_checkpoint.py'
-    spec = importlib.util.spec_from_file_location('convert_checkpoint', file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script('tools/convert_checkpoint.py')
 
     def run(*arguments: object) -> None:
         monkeypatch.setattr(sys, 'argv', ['convert_checkpoint.py', *map(str, arguments)])

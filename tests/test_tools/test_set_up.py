@@ -1,6 +1,5 @@
 """The set-up script without an installation, and the commands that the Makefile runs."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,15 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 
 
 @pytest.fixture
 def set_up() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('set_up', REPOSITORY / 'tools' / 'set_up.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('tools/set_up.py')
 
 
 class Machine:

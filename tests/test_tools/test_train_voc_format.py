@@ -76,8 +76,3 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
     inputs = {row['layer']: row['input'] for row in model['layers'] if row['dense_macs']}
     assert inputs.pop('backbone.stages.0.0.conv') == 'real'
     assert list(inputs.values()) == ['0/1'] * 21
-
-
-def test_analyze_wants_an_image(tmp_path: Path, run_tool: Callable) -> None:
-    failed = run_tool('analyze', CONFIG, tmp_path / 'none.pth', '--images', 0)
-    assert failed.returncode == 1 and failed.stderr == 'error: --images 0: must be at least 1\n'

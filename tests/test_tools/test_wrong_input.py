@@ -1,6 +1,5 @@
 """Wrong input to ``tools/``: what the many cases of ``tests/test_reliability`` do not have."""
 
-import importlib.util
 import sys
 import uuid
 from collections.abc import Callable
@@ -8,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import CONFIGS, load_script
 from hoyer_det.commands.errors import one_line_errors
 from hoyer_det.config import load_config
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Dataset
 
-CONFIGS = REPOSITORY / 'configs'
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 Fails = Callable[..., str]
@@ -32,9 +30,7 @@ def fails(
     monkeypatch.setenv('LOCAL_RANK', '0')  # so that what the tools set is taken back
 
     def run(tool: str, *arguments: object) -> str:
-        spec = importlib.util.spec_from_file_location(tool, REPOSITORY / 'tools' / f'{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(f'tools/{tool}.py')
         monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
         before = sorted(tmp_path.rglob('*'))
         with pytest.raises(SystemExit) as exit_info:

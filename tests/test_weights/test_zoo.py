@@ -1,6 +1,5 @@
 """The models that come with the package, and how one gets there."""
 
-import importlib.util
 import json
 import re
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 from detector_file import CLASSES, save_detector
 from hoyer_det import load
 from hoyer_det.commands import zoo as command
@@ -22,11 +21,7 @@ ABSOLUTE = rb'(?<![\w.])/(work|tmp|home|root|mnt)/'
 @pytest.fixture
 def publish(monkeypatch: pytest.MonkeyPatch):
     """The maintainers' script, which puts what it makes into an empty zoo of the test's own."""
-    path = REPOSITORY / 'dev' / 'publish_model.py'
-    spec = importlib.util.spec_from_file_location('publish_model', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('dev/publish_model.py')
 
 
 @pytest.fixture
