@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from coco_folder import write_coco_folder
-from conftest import REPOSITORY, voc_object, write_split, write_voc_image
+from conftest import CONFIGS, voc_object, write_split, write_voc_image
 from hoyer_det.config import check_data, dataset_classes, load_config
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-CONFIGS = REPOSITORY / 'configs'
 MAIN = sorted(path.name for path in CONFIGS.glob('*.py'))
 VOC_FORMAT = CONFIGS / 'hoyer_ssd_vocformat.py'
 NUM_CLASSES = {'coco': 80, 'voc': 20, 'shapes': 6, 'vocformat': 3, 'cocoformat': 3}

@@ -16,7 +16,6 @@ import yaml
 from conftest import CONFIGS, REPOSITORY
 from hoyer_det.config import load_config
 from hoyer_det.shipped import config_names, config_path
-from hoyer_det_cli import COMMANDS
 
 PACKAGE = REPOSITORY / 'projects' / 'hoyer_det'
 SOURCES = ('configs', 'projects', 'tools', 'setup.py', 'setup.cfg', 'pyproject.toml')
@@ -107,14 +106,6 @@ def test_wheel_carries_all_files_of_the_package_and_the_configs(wheel):
     tools = {f'tools/{name}' for name in files(REPOSITORY / 'tools')}
     assert mim == shipped | {'model-index.yml'} | tools - {'tools/demo.py', 'tools/set_up.py'}
     assert {'tools/train.py', 'tools/detect.py', 'tools/convert_labels.py'} <= mim
-
-
-def test_tools_are_commands_of_the_console_script():
-    for name in files(REPOSITORY / 'tools') - {'demo.py', 'set_up.py'}:
-        command = 'convert' if name == 'convert_checkpoint.py' else name.removesuffix('.py')
-        module, _ = COMMANDS[command.replace('_', '-')]
-        text = (REPOSITORY / 'tools' / name).read_text()
-        assert f'from hoyer_det.commands.{module} import main' in text
 
 
 def test_unpacked_wheel_trains_a_config_of_ones_own(wheel, tmp_path, voc_folder):

@@ -39,9 +39,8 @@ def _new_size(width: int, height: int, spec: dict[str, Any]) -> tuple[int, int]:
         return tuple(spec['scale'])
     long, short = max(spec['scale']), min(spec['scale'])
     factor = min(long / max(width, height), short / min(width, height))
-    factor = min(
-        factor, most_width / width, most_height / height
-    )  # an upright image in a flat input
+    # An upright image in a flat input.
+    factor = min(factor, most_width / width, most_height / height)
     return (
         min(max(int(width * factor + 0.5), 1), most_width),
         min(max(int(height * factor + 0.5), 1), most_height),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import REPOSITORY
+from conftest import CONFIGS
 from hoyer_det.analysis import OperationCounter, traffic
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
 from hoyer_det.backbones import HoyerVGG
@@ -14,8 +14,6 @@ from narrow import narrow_model
 from torch import nn
 from torch.nn.utils import parametrizations
 from torchvision.ops import DeformConv2d
-
-CONFIGS = REPOSITORY / 'configs'
 
 
 class Step(nn.Module):

@@ -56,6 +56,7 @@ def test_every_command_knows_its_name(name, monkeypatch, capsys):
 def test_tools_are_commands(file):
     if file.stem in ('demo', 'set_up'):
         pytest.skip('runs other programs')
-    module = load_script(f'tools/{file.name}')
-    modules = {f'hoyer_det.commands.{module}' for module, _ in hoyer_det_cli.COMMANDS.values()}
-    assert module.main.__module__ in modules
+    name = 'convert' if file.stem == 'convert_checkpoint' else file.stem.replace('_', '-')
+    module, _ = hoyer_det_cli.COMMANDS[name]
+    main = load_script(f'tools/{file.name}').main
+    assert main.__module__ == f'hoyer_det.commands.{module}'

@@ -363,9 +363,8 @@ def test_blood_cells(log: list[str]) -> None:
 def test_shapes_are_made_when_they_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        shapes_dataset.generate_shapes, '__defaults__', (4, 2, 64, 0)
-    )  # a small set: num_train, num_test, image_size, seed
+    # A small set: num_train, num_test, image_size, seed.
+    monkeypatch.setattr(shapes_dataset.generate_shapes, '__defaults__', (4, 2, 64, 0))
     root = tmp_path / 'data' / 'shapes'
     arguments = dict(
         data_root=str(root), data_prefix=dict(sub_data_root=''), pipeline=[], test_mode=True

@@ -1,6 +1,7 @@
 """Exported files: the spikes of every layer, and the detections of MMDetection's own loop."""
 
 import copy
+import json
 import subprocess
 import sys
 
@@ -173,8 +174,6 @@ def test_runtime_needs_neither_torch_nor_mmdetection(ssd_file, tmp_path, picture
 
 def described(path, **changes) -> bytes:
     model = onnx.load(path)
-    import json
-
     content = json.loads(model.metadata_props[0].value)
     content.update(changes)
     model.metadata_props[0].value = json.dumps(content)

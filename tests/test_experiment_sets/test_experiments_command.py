@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections import defaultdict
 from datetime import datetime
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hoyer_det import config_path
-from hoyer_det.commands import experiments as command
 from hoyer_det.config import load_config
 from hoyer_det.experiments.calling import alone
 from hoyer_det.experiments.costs import OTHERS, measure_costs
@@ -235,9 +233,3 @@ def test_runs_of_a_config_have_the_same_epochs_and_differ(name):
     if SETS[name].costed:  # some twins are analysed beside their spiking network
         spiking = [run.options for run in SETS[name].runs if not run.flags]
         assert all(run.options in spiking for run in SETS[name].runs if run.flags in OTHERS)
-
-
-def test_wrong_number_of_seeds_is_one_line(monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['hoyer-det experiments', 'probe', '--seeds', '0'])
-    with pytest.raises(SystemExit, match='--seeds 0: must be at least 1'):
-        command.main()

@@ -47,10 +47,8 @@ class FromObjects(StagedTraining):
         plan = dict(epochs=names, **learning_settings(cfg))
         super().__init__(cfg.work_dir, '--from-objects', plan, names, resume)
         self._detector = copy.deepcopy(cfg)
-        with torch.device('meta'):
-            MODELS.build(
-                copy.deepcopy(cfg.model)
-            )  # a mistake in it shows before the classifier is trained
+        with torch.device('meta'):  # a mistake in it shows before the classifier is trained
+            MODELS.build(copy.deepcopy(cfg.model))
         self._objects = classifier_config(cfg, epochs)
         self._objects.work_dir = str(self.work_dir / 'objects')
 

@@ -15,9 +15,8 @@ from .differences import first_difference
 
 _SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
 MakeRunner = Callable[[Config], Runner]  # makes the runner of a config
-Resume = Callable[
-    [Config], None
-]  # lets a config go on from the newest checkpoint in its work folder
+# Lets a config go on from the newest checkpoint in its work folder.
+Resume = Callable[[Config], None]
 
 # Types of `init_cfg` that read weights from a file.
 STARTS = ('FromANN', 'Pretrained')

@@ -104,6 +104,5 @@ def _is_upright(image: Image.Image, path: str | Path) -> bool:
 
 
 def _decode(path: str | Path, flags: int) -> np.ndarray | None:
-    return cv2.imdecode(
-        np.fromfile(path, np.uint8), flags
-    )  # as mmcv does; imread fails for turned TIFF
+    # As mmcv does; imread fails for turned TIFF.
+    return cv2.imdecode(np.fromfile(path, np.uint8), flags)

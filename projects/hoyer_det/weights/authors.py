@@ -274,9 +274,8 @@ def _name_vgg(kinds: Mapping[str, str], weights: Weights) -> tuple[dict[str, str
         first = numbers.index(number)
         for layer, place in zip(('conv', 'norm', 'act'), numbers[first : first + 3], strict=True):
             names[f'backbone.stages.{stage}.{block}.{layer}'] = f'features.{place}'
-        pools.append(
-            numbers[first + 1] - number > 1
-        )  # a place left free by a layer without weights
+        # A place left free is that of a layer without weights.
+        pools.append(numbers[first + 1] - number > 1)
     expected = [block == stages[stage] - 1 for stage, block in _places(stages)]
     if pools[:-1] != expected[:-1]:
         raise ValueError(
