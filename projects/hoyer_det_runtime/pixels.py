@@ -14,8 +14,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as an image.
+        ValueError: If it is a folder, or cannot be read as an image.
     """
+    if Path(path).is_dir():
+        raise ValueError(f'{path}: is a folder; name the images in it')
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such file')
     try:

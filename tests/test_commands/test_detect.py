@@ -85,11 +85,21 @@ def test_glob_and_a_model_of_the_zoo(run, tmp_path):
     assert {path.name for path in Path('x/y').iterdir()} == {'a.jpg', 'b.jpg', 'detections.json'}
 
 
-def test_an_unreadable_image_is_left_out_and_named(run, checkpoint, tmp_path):
-    write_images(tmp_path / 'images', 'a.png', 'c.png')
+def test_an_unreadable_or_thin_image_is_left_out_and_named(run, checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content['meta']['cfg'] += (
+        "\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', "
+        "scale=(128, 128), keep_ratio=True), dict(type='PackDetInputs')]))\n"
+    )
+    torch.save(content, tmp_path / 'keep_ratio.pth')
+    write_images(tmp_path / 'images', 'a.png', 'd.png')
     (tmp_path / 'images' / 'b.png').write_text('no image')
-    with pytest.raises(SystemExit, match='left out 1 images: .*b.png: cannot be read as an image'):
-        run(checkpoint, tmp_path / 'images')
+    cv2.imwrite(str(tmp_path / 'images' / 'c.png'), np.zeros((1, 3000, 3), np.uint8))
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / 'keep_ratio.pth', tmp_path / 'images')
+    assert stop.value.code.startswith('error: left out 2 images: ') and '\n' not in stop.value.code
+    assert 'b.png: cannot be read as an image; ' in stop.value.code
+    assert f'{tmp_path}/images/c.png: 3000 x 1 pixels cannot be resized' in stop.value.code
     assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 2
 
 
@@ -121,17 +131,20 @@ def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
     assert cv2.VideoCapture('detections/v.mp4').read()[0]
 
 
-def test_a_full_disk_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'error', [OSError(errno.ENOSPC, 'No space left on device'), RuntimeError('out of memory')]
+)
+def test_an_error_keeps_what_is_done(error, run, checkpoint, tmp_path, monkeypatch):
     write_images(tmp_path / 'images', 'a.png', 'b.png')
     write = detect.write_picture
 
     def full(pixels, path):
         if path.stem == 'b':
-            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+            raise error
         write(pixels, path)
 
     monkeypatch.setattr(detect, 'write_picture', full)
-    with pytest.raises(SystemExit, match='No space left on device'):
+    with pytest.raises(SystemExit, match=error.args[-1]):
         run(checkpoint, tmp_path / 'images')
     (image,) = json.loads(Path('detections/detections.json').read_text())['images']
     assert image['file_name'].endswith('a.png')
@@ -187,6 +200,14 @@ def test_many_sources_are_planned_at_once(tmp_path):
     assert planned[2:4] == [tmp_path / '1.jpg', tmp_path / '1_2.jpg']
 
 
+def test_what_an_earlier_run_left_is_replaced(tmp_path):
+    (tmp_path / 'detections').mkdir()
+    for name in ('a.jpg', 'detections.json'):
+        (tmp_path / 'detections' / name).touch()
+    planned = plan_outputs([Image(str(tmp_path / 'a.png'))], tmp_path / 'detections')
+    assert planned == [tmp_path / 'detections' / 'a.jpg']
+
+
 # Arguments for a folder with what is made below, and what the one line says; more in wrong_flags.py and
 # wrong_files.py of tests/test_reliability.
 WRONG = {
@@ -195,6 +216,11 @@ WRONG = {
     'weights missing': (['part.pth', 'a.png'], 'part.pth: does not belong to its own config: 1'),
     'not finite': (['nan.pth', 'a.png'], 'nan.pth: '),
     'no detector': (['classifier.pth', 'a.png'], 'which is no detector of boxes'),
+    'picture beside': (['good.pth', 'a.png', '--out-dir', '.'], 'a.jpg: is there already'),
+    'results beside': (
+        ['good.pth', 'b.png', '--out-dir', '.'],
+        'detections.json: is there already',
+    ),
     'no screen': (['good.pth', 'a.png', '--show'], '--show: there is no screen here'),
 }
 
@@ -202,8 +228,10 @@ WRONG = {
 @pytest.fixture(scope='module')
 def wrong(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     folder = tmp_path_factory.mktemp('wrong')
-    write_images(folder, 'a.png')
+    write_images(folder, 'a.png', 'b.png')
     (folder / 'nothing.mp4').touch()
+    (folder / 'a.jpg').write_text('of the user')
+    (folder / 'detections.json').write_text('of the user')
     (folder / 'good.pth').write_bytes(checkpoint.read_bytes())
     for name, change in {
         'nameless': lambda content: content['meta'].pop('dataset_meta'),
@@ -225,11 +253,11 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 def test_wrong_input_gives_one_line(case, run, wrong, monkeypatch, capsys):
     arguments, message = WRONG[case]
     monkeypatch.chdir(wrong)
-    before = sorted(wrong.rglob('*'))
+    before = {path: path.read_bytes() for path in wrong.iterdir()}
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     line = stop.value.code
     assert isinstance(line, str) and '\n' not in line
     assert line.startswith('error: ') and message in line
     assert 'Traceback' not in capsys.readouterr().err
-    assert sorted(wrong.rglob('*')) == before
+    assert {path: path.read_bytes() for path in wrong.iterdir()} == before

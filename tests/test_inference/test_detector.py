@@ -50,8 +50,11 @@ def test_arrays_files_folders_and_videos_are_the_same_images(detector, tmp_path)
     path, _ = write_images(tmp_path / 'images', 'a.png', 'b.png')
     all_found = detector.predict([cv2.imread(path), path, tmp_path / 'images'], score_thr=0.0)
     assert [Path(found.source).name for found in all_found] == ['array', 'a.png', 'a.png', 'b.png']
-    for found in all_found[1:3]:
+    all_found[3] = detector.detect(Path(path), score_thr=0.0)
+    for found in all_found[1:]:
         np.testing.assert_array_equal(found.boxes, all_found[0].boxes)
+    drawn = detector.draw(Path(path), all_found[3])
+    np.testing.assert_array_equal(drawn, detector.draw(path, all_found[3]))
     frames = detector.predict(write_video(tmp_path / 'v.avi', 3), score_thr=0.0)
     assert [found.frame for found in frames] == [0, 1, 2]
 

@@ -56,3 +56,8 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     path.write_bytes(b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b'') + chunk(b'IEND', b''))
     with pytest.raises(ValueError, match='a.png: cannot be read as an image'):
         read_image(path)
+
+
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(ValueError, match=f'^{tmp_path}: is a folder; name the images in it$'):
+        read_image(tmp_path)

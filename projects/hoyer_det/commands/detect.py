@@ -14,13 +14,18 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..inference.detector import Detector, load
-from ..inference.outputs import VideoFile, check_screen, plan_outputs, show, write_picture
+from ..inference.outputs import (
+    JSON_NAME,
+    VideoFile,
+    check_screen,
+    plan_outputs,
+    show,
+    write_picture,
+)
 from ..inference.sources import Image, Source, find_sources
 from ..weights.zoo import zoo_models
 from .arguments import check_folder
 from .errors import one_line_errors
-
-JSON_NAME = 'detections.json'
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +71,7 @@ class Run:
 
     Attributes:
         results: Detections of each image or frame so far.
-        unreadable: A line for each image that could not be read.
+        unreadable: A line for each image that could not be read or resized.
     """
 
     def __init__(self, model: Detector | Model, args: argparse.Namespace) -> None:
@@ -95,7 +100,7 @@ class Run:
             for image, index in source.frames():
                 try:
                     found = self.model.detect(image, self.score_thr, source.name, index)
-                except (FileNotFoundError, ValueError) as error:  # removed since, or no image
+                except (FileNotFoundError, ValueError) as error:  # gone, no image, too thin
                     self.unreadable.append(str(error))
                     continue
                 finally:
@@ -134,7 +139,7 @@ def main() -> None:
         run = Run(model, args)
         try:
             run(sources, paths)
-        except OSError:  # such as a full disk
+        except Exception:  # such as a full disk
             if run.results:
                 with suppress(OSError):
                     _write_results(run, args)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import hoyer_det_runtime
 import mmcv
 import numpy as np
@@ -166,7 +167,7 @@ class Detector(DetInferencer):
 
     def detect(
         self,
-        image: str | np.ndarray,
+        image: str | Path | np.ndarray,
         score_thr: float = 0.3,
         source: str = 'array',
         frame: int | None = None,
@@ -180,18 +181,25 @@ class Detector(DetInferencer):
             frame: Goes into the result.
 
         Raises:
-            ValueError: If the file cannot be read as an image, the array is none, or ``score_thr`` is
-                not from 0 to 1.
+            ValueError: If the file cannot be read as an image, the array is none, the image is too thin
+                to be resized, or ``score_thr`` is not from 0 to 1.
         """
         check_threshold(score_thr)
         if isinstance(image, np.ndarray):
             check_pixels(image)
+        else:
+            image = str(image)  # the pipeline takes no Path
         try:
             data = self.pipeline(image)
-        except Exception:
-            if isinstance(image, str):
-                read_image(image)  # names the file, if that is the reason
-            raise
+        except Exception as error:
+            pixels = _pixels(image)  # names the file, if that is the reason
+            if not isinstance(error, cv2.error):
+                raise
+            height, width = pixels.shape[:2]
+            raise ValueError(
+                f'{image if isinstance(image, str) else source}: {width} x {height} pixels cannot be resized '
+                f'for this network ({error.err})'
+            ) from error
         (sample,) = self.forward(self.collate_fn([data]))
         found = sample.pred_instances.numpy()
         kept = np.flatnonzero(found.scores >= score_thr)
@@ -206,7 +214,7 @@ class Detector(DetInferencer):
             frame=frame,
         )
 
-    def draw(self, image: str | np.ndarray, detections: Detections) -> np.ndarray:
+    def draw(self, image: str | Path | np.ndarray, detections: Detections) -> np.ndarray:
         """Draw detections; small images are enlarged so that the labels can be read.
 
         Args:
@@ -216,7 +224,7 @@ class Detector(DetInferencer):
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        pixels = read_image(image) if isinstance(image, str) else image
+        pixels = _pixels(image)
         scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
         if scale > 1:
             pixels = mmcv.imrescale(pixels, scale)
@@ -235,6 +243,10 @@ class Detector(DetInferencer):
             'detections', mmcv.bgr2rgb(pixels), sample, draw_gt=False, pred_score_thr=0.0
         )
         return mmcv.rgb2bgr(self.visualizer.get_image())
+
+
+def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
+    return image if isinstance(image, np.ndarray) else read_image(image)
 
 
 def _check_device(device: str | None) -> None:

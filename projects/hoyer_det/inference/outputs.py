@@ -11,18 +11,22 @@ import numpy as np
 from ..engine.storage import replacing
 from .sources import Image, Source
 
+JSON_NAME = 'detections.json'
 _LARGEST_SIDE = 65500  # of libjpeg
 
 
 def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
     """Choose the file of each source: the stem of its own with ``.jpg``, or ``.mp4`` for a video.
 
-    Where sources of different folders have the same name, a number is added.
+    Where sources of different folders have the same name, a number is added. What an earlier run left in
+    the folder is replaced, but nothing in a folder with sources: there it may be anything.
 
     Raises:
-        ValueError: If a file would replace one of the sources.
+        ValueError: If a file of these, or ``detections.json``, would replace a source or a file beside one.
     """
-    inputs = {Path(source.path).resolve() for source in sources if isinstance(source.path, str)}
+    files = [Path(source.path) for source in sources if isinstance(source.path, str)]
+    inputs = {file.resolve() for file in files}
+    beside_inputs = folder.resolve() in {parent.resolve() for parent in {f.parent for f in files}}
     planned: dict[Path, None] = {}
     for source in sources:
         suffix = '.jpg' if isinstance(source, Image) else '.mp4'
@@ -30,11 +34,12 @@ def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
         path, number = folder / f'{stem}{suffix}', 2
         while path in planned:
             path, number = folder / f'{stem}_{number}{suffix}', number + 1
-        if path.resolve() in inputs:
-            raise ValueError(
-                f'{path}: would be replaced by its own picture; choose another --out-dir'
-            )
         planned[path] = None
+    for path in [*planned, folder / JSON_NAME]:
+        if path.resolve() in inputs or (beside_inputs and path.exists()):
+            raise ValueError(
+                f'{path}: is there already, among the inputs, and would be replaced; choose another --out-dir'
+            )
     return list(planned)
 
 
