@@ -486,7 +486,7 @@ MACHINE = [
     ),
     Case(
         'full disk: converted file',
-        'convert to-authors work/epoch_2.pth deep/out.pth --leave *',
+        'convert to-authors ssd_shapes deep/out.pth --leave *',
         'deep/out.pth',
         'File too large',
         job=dict(largest_file=20_000),

@@ -79,10 +79,19 @@ def test_weights_without_counterpart_stop_the_tool_until_they_are_named(convert,
     assert stop.value.code.startswith('error: ') and 'first: other' in stop.value.code
     output = capsys.readouterr().out
     assert 'no counterpart: kd.weight (2,)' in output and 'no counterpart: other (1,)' in output
+    with pytest.raises(SystemExit, match=r'--leave k\.\*: fits none of the 2 weights'):
+        convert('from-authors', source, target, '--leave', 'kd.*', 'other', 'k.*')
     assert not target.exists()
     convert('from-authors', source, target, '--leave', 'kd.*', 'other')
     neurons = read_checkpoint(target).meta['neurons']
     assert neurons['backbone.stages.0.0.act'] == dict(extremum='layer', saturated='exclude')
+
+
+def test_a_model_of_the_zoo_is_a_source_too(convert, tmp_path):
+    with pytest.raises(SystemExit, match='^error: ssd_shapes: .* weights have no counterpart'):
+        convert('to-authors', 'ssd_shapes', tmp_path / 'theirs.pth')
+    convert('to-authors', 'ssd_shapes', tmp_path / 'theirs.pth', '--leave', '*')
+    assert 'features.0.weight' in read_checkpoint(tmp_path / 'theirs.pth').weights
 
 
 def test_source_is_never_replaced_by_a_part_of_it(convert, tmp_path):

@@ -1,11 +1,16 @@
 """The authors' layout and ours: the same function, and bit-exact the same tensors after the way back."""
 
+import re
+from argparse import Namespace
+
 import pytest
 import torch
 from authors_models import MODELS, AuthorsResNet, AuthorsVGG, shake
+from hoyer_det.commands.convert import convert
+from hoyer_det.engine.neuron_settings import neuron_settings
 from hoyer_det.pretrain import SpikingClassifier
 from hoyer_det.spiking import spiking_layers
-from hoyer_det.weights import from_authors, to_authors
+from hoyer_det.weights import from_authors, read_checkpoint, to_authors
 from torch import nn
 
 
@@ -63,6 +68,37 @@ def test_our_own_weights_get_their_average_without_the_start_correction():
     assert back.keys() == shapes.keys()
 
 
+def to_authors_args(folder) -> Namespace:
+    files = dict(source=str(folder / 'ours.pth'), target=str(folder / 'theirs.pth'))
+    return Namespace(direction='to-authors', **files, leave=[], no_final_pool=False)
+
+
+def test_extremum_scale_goes_into_their_average(tmp_path):
+    act_cfg = dict(type='HoyerSpike', extremum='channel', extremum_scale=0.5)
+    backbone = dict(type='HoyerVGG', depth=16, width=1 / 16, out_indices=(4,), act_cfg=act_cfg)
+    ours = shake(build_ours('vgg', backbone)).train()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours(images)  # gives the neurons their averages
+        wanted = ours.eval()(images)
+    content = dict(state_dict=ours.state_dict(), meta=dict(neurons=neuron_settings(ours)))
+    torch.save(content, tmp_path / 'ours.pth')
+    convert(to_authors_args(tmp_path))
+    theirs = AuthorsVGG().eval()
+    theirs.load_state_dict(read_checkpoint(tmp_path / 'theirs.pth').weights)
+    assert wanted.std() > 1e-3
+    torch.testing.assert_close(theirs(images), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_shortcuts_are_refused_as_the_weights_do_not_show_them(tmp_path):
+    weights = from_authors(AuthorsVGG().state_dict()).weights
+    cfg = "model = dict(backbone=dict(type='HoyerVGG', depth=16, shortcut=True))"
+    torch.save(dict(state_dict=weights, meta=dict(cfg=cfg)), tmp_path / 'ours.pth')
+    with pytest.raises(ValueError, match=r'ours\.pth: model\.backbone\.shortcut=True'):
+        convert(to_authors_args(tmp_path))
+    assert not (tmp_path / 'theirs.pth').exists()
+
+
 def test_extremum_per_layer_and_per_channel_are_told_apart():
     assert from_authors(AuthorsVGG().state_dict()).backbone['act_cfg']['extremum'] == 'channel'
     resnet = from_authors(AuthorsResNet(True, (3, 4, 6, 3)).state_dict())
@@ -110,6 +146,18 @@ def test_what_cannot_be_converted_is_refused(change, message):
     change(weights)
     with pytest.raises(ValueError, match=message):
         from_authors(weights)
+
+
+@pytest.mark.parametrize(
+    'gone, message',
+    [(r'.*(threshold|hoyer_thr)', '^no spike layer'), (r'bn1\..*', '^bn1: missing')],
+    ids=['spike layers, as in a ReLU network', 'norm of the stem'],
+)
+def test_a_resnet_without_some_layers_is_refused(gone, message):
+    weights = AuthorsResNet(True, (3, 4, 6, 3), base=1).state_dict()
+    kept = {name: tensor for name, tensor in weights.items() if not re.fullmatch(gone, name)}
+    with pytest.raises(ValueError, match=message):
+        from_authors(kept)
 
 
 def test_depths_that_we_do_not_have_are_refused():

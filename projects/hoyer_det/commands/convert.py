@@ -9,6 +9,9 @@ import torch
 
 from ..engine.storage import replacing
 from ..weights import from_authors, read_checkpoint, to_authors
+from ..weights.reading import Checkpoint
+from ..weights.stored_config import stored_config
+from ..weights.zoo import zoo_path
 from .errors import one_line_errors
 
 
@@ -20,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         choices=['from-authors', 'to-authors'],
         help='from their layout to a SpikingClassifier of configs/pretrain, or back',
     )
-    parser.add_argument('source', help='checkpoint file')
+    parser.add_argument('source', help='checkpoint file, or a model of the zoo')
     parser.add_argument('target', help='file to write')
     parser.add_argument(
         '--leave',
@@ -41,12 +44,16 @@ def convert(args: argparse.Namespace) -> None:
     """Convert the file, and say what was left out.
 
     Raises:
-        ValueError: If weights without a counterpart are not named by ``--leave``, or the target is the
+        ValueError: If weights without a counterpart are not named by ``--leave``, or a pattern of it fits
+            none of them; if a network has shortcuts, which the authors' have not; or if the target is the
             source, which has more in it.
     """
-    if Path(args.target).exists() and Path(args.target).samefile(args.source):
+    source = zoo_path(args.source)
+    if Path(args.target).exists() and '://' not in source and Path(args.target).samefile(source):
         raise ValueError(f'{args.target}: source and target are the same file; name another target')
-    checkpoint = read_checkpoint(args.source)
+    checkpoint = read_checkpoint(source)
+    if args.direction == 'to-authors':
+        _refuse_shortcuts(checkpoint, source)
     meta = {}
     try:
         if args.direction == 'from-authors':
@@ -58,8 +65,12 @@ def convert(args: argparse.Namespace) -> None:
                 neurons=converted.neurons,
             )
         else:
-            names = checkpoint.meta.get('authors_names')
-            converted = to_authors(checkpoint.weights, names, not args.no_final_pool)
+            converted = to_authors(
+                checkpoint.weights,
+                checkpoint.meta.get('authors_names'),
+                not args.no_final_pool,
+                checkpoint.meta.get('neurons'),
+            )
     except ValueError as error:
         raise ValueError(f'{args.source}: {error}') from error
     for name in converted.left:
@@ -67,6 +78,12 @@ def convert(args: argparse.Namespace) -> None:
     for name in checkpoint.others:
         if name != 'meta':
             print(f'left out: entry {name!r} of the file')
+    for pattern in args.leave:
+        if not any(fnmatchcase(name, pattern) for name in converted.left):
+            raise ValueError(
+                f'--leave {pattern}: fits none of the {len(converted.left)} weights without counterpart; '
+                'nothing was written'
+            )
     unnamed = [name for name in converted.left if not any(fnmatchcase(name, p) for p in args.leave)]
     if unnamed:
         raise ValueError(
@@ -81,6 +98,21 @@ def convert(args: argparse.Namespace) -> None:
     if converted.backbone:
         settings = ', '.join(f'{key}={value!r}' for key, value in converted.backbone.items())
         print(f'backbone=dict({settings})')
+
+
+def _refuse_shortcuts(checkpoint: Checkpoint, source: str) -> None:
+    """Make sure that a network has no shortcuts; they have no weights, so its config has to tell."""
+    if 'cfg' in checkpoint.meta:
+        model = stored_config(checkpoint.meta, source).get('model') or {}
+        if (model.get('backbone') or {}).get('shortcut'):
+            raise ValueError(
+                f"{source}: model.backbone.shortcut=True has no counterpart in the authors' networks"
+            )
+    elif 'backbone' not in checkpoint.meta:  # which from-authors writes
+        print(
+            f'{source}: holds no config; converted as a network without shortcuts, extremum_scale=1 unless '
+            'meta.neurons says otherwise'
+        )
 
 
 def main() -> None:

@@ -73,6 +73,9 @@ def from_authors(weights: Weights) -> Conversion:
             "no classifier of the authors: neither 'features.{i}' (VGG) nor 'conv1' (ResNet) in it, "
             f'first name {next(iter(weights), None)!r}'
         )
+    missing = [theirs for theirs in names.values() if theirs not in kinds]
+    if missing:
+        raise ValueError(f'{missing[0]}: missing, which a classifier of the authors has')
     converted = Conversion(names=names, backbone=backbone)
     used: set[str] = set()
     for ours, theirs in names.items():
@@ -89,6 +92,10 @@ def from_authors(weights: Weights) -> Conversion:
         for name, value in converted.weights.items()
         if name.startswith('backbone.') and name.endswith('.running_extremum')
     ]
+    if not channels:
+        raise ValueError(
+            'no spike layer (threshold, running_hoyer_thr) in it; FromANN takes the weights of ReLU networks'
+        )
     extremum = 'channel' if max(channels) > 1 else 'layer'
     # Their code leaves potentials beyond the clip threshold out of the extremum.
     backbone['act_cfg'] = dict(type='HoyerSpike', extremum=extremum, saturated='exclude')
@@ -105,9 +112,14 @@ def from_authors(weights: Weights) -> Conversion:
 
 
 def to_authors(
-    weights: Weights, names: Mapping[str, str] | None = None, final_pool: bool = True
+    weights: Weights,
+    names: Mapping[str, str] | None = None,
+    final_pool: bool = True,
+    neurons: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Conversion:
     """Convert weights of a ``SpikingClassifier`` into the authors' layout.
+
+    It must be one without ``shortcut``, which has no weights to tell it by and no counterpart there.
 
     Args:
         weights: Tensors by name.
@@ -115,6 +127,8 @@ def to_authors(
             the layers are numbered as in the authors' code: convolution, [pooling], norm, spike layer.
         final_pool: Whether a pooling of the last VGG stage counts in that numbering; not in
             ``HoyerVGGCIFAR``.
+        neurons: Settings of the neurons by name, as a checkpoint has them under ``meta.neurons``. An
+            ``extremum_scale`` goes into their averages; it is 1 where none is given.
 
     Raises:
         ValueError: If there is no backbone in the weights.
@@ -138,7 +152,8 @@ def to_authors(
         tensors = _tensors(weights, ours)
         used |= {f'{ours}.{leaf}' for leaf in tensors}
         if kinds[ours] == 'spike':
-            tensors = _neuron_to(tensors)
+            settings = (neurons or {}).get(ours, {})
+            tensors = _neuron_to(tensors, settings.get('extremum_scale', 1.0))
         converted.weights.update({f'{theirs}.{leaf}': value for leaf, value in tensors.items()})
     converted.left = [name for name in weights if name not in used]
     return converted
@@ -200,13 +215,13 @@ def _neuron_from(layer: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     )
 
 
-def _neuron_to(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _neuron_to(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     weight = tensors['running_weight']
     # A channel that never had a positive potential has no average, it fires at the clip threshold.
     extremum = torch.where(weight > 0, tensors['running_extremum'] / weight, 1.0)
     return dict(
         threshold=tensors['threshold'].abs(),
-        running_hoyer_thr=extremum,
+        running_hoyer_thr=scale * extremum,
         num_batches_tracked=torch.tensor(0),
     )
 
