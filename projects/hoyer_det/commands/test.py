@@ -92,7 +92,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     check_data(cfg, ('test_dataloader',))
     if args.checkpoint.endswith('.onnx'):
         use_exported(cfg, args)
-    elif args.engine or args.threads:
+    elif args.engine is not None or args.threads is not None:
         raise ValueError(
             f'{args.checkpoint}: --engine and --threads are for exported files (.onnx)'
         )
