@@ -20,7 +20,6 @@ _NEURON_HOOKS = (
     'SharedNeuronHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',
-    'ThresholdFloorHook',
     'CalibrateFromANNHook',
     'DistillationHook',
 )

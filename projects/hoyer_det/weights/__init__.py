@@ -2,7 +2,6 @@
 
 from .authors import Conversion, from_authors, to_authors
 from .calibration import CalibrateFromANNHook, convert_from_ann
-from .fine_tuning import StagewiseLRConstructor, ThresholdFloorHook
 from .from_ann import FromANN, map_ann
 from .reading import read_checkpoint
 
@@ -10,8 +9,6 @@ __all__ = [
     'CalibrateFromANNHook',
     'Conversion',
     'FromANN',
-    'StagewiseLRConstructor',
-    'ThresholdFloorHook',
     'convert_from_ann',
     'from_authors',
     'map_ann',
