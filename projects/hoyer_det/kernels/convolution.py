@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .dispatch import Level, packing_kernels
+from .dispatch import Level, neuron_kernels
 
 # Entries from which on the memory is worth the work.
 SMALLEST = 1 << 20
@@ -59,7 +59,7 @@ class SpikeConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype(x.device.type)
             read, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        kernels = packing_kernels(self.kernels, read)
+        kernels = neuron_kernels(self.kernels, read)
         if kernels is None or not (self.reads_spikes or x.device.type == 'cpu'):
             return super().forward(x)
         bits = kernels.pack(read.detach())

@@ -81,7 +81,11 @@ def enabled(level: Level, x: Tensor) -> bool:
 
 
 def neuron_kernels(level: Level, x: Tensor) -> ModuleType | None:
-    """Return the module with norm and neuron for a tensor (N, C, ...), None for PyTorch's operations."""
+    """Return the module with norm, neuron and packed bits for a tensor (N, C, ...).
+
+    Returns:
+        None where PyTorch's operations run.
+    """
     if not enabled(level, x) or as_blocks(x) is None:
         return None
     if x.device.type == 'cpu':
@@ -99,15 +103,6 @@ def pooling_kernels(level: Level, x: Tensor, kernel: tuple[int, int]) -> ModuleT
     known = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
     module = _triton('cuda_pooling') if known and x.dtype != torch.float64 else None
     return module if module and kernel[0] * kernel[1] <= module.LARGEST else None
-
-
-def packing_kernels(level: Level, x: Tensor) -> ModuleType | None:
-    """Return the module that packs the entries of a contiguous tensor as bits, None if none can."""
-    if not enabled(level, x) or as_blocks(x) is None:
-        return None
-    if x.device.type == 'cpu':
-        return cpu if x.dtype == torch.float32 and build.library() is not None else None
-    return _triton('cuda')
 
 
 @cache
