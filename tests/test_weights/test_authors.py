@@ -90,11 +90,18 @@ def test_extremum_scale_goes_into_their_average(tmp_path):
     torch.testing.assert_close(theirs(images), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_shortcuts_are_refused_as_the_weights_do_not_show_them(tmp_path):
+@pytest.mark.parametrize(
+    'setting, message',
+    [
+        ('shortcut=True', r'ours\.pth: model\.backbone\.shortcut=True'),
+        ('act_cfg=dict(extremum_scale=0.5)', r'ours\.pth: .*no meta\.neurons'),
+    ],
+)
+def test_what_weights_do_not_show_is_refused(setting, message, tmp_path):
     weights = from_authors(AuthorsVGG().state_dict()).weights
-    cfg = "model = dict(backbone=dict(type='HoyerVGG', depth=16, shortcut=True))"
+    cfg = f"model = dict(backbone=dict(type='HoyerVGG', depth=16, {setting}))"
     torch.save(dict(state_dict=weights, meta=dict(cfg=cfg)), tmp_path / 'ours.pth')
-    with pytest.raises(ValueError, match=r'ours\.pth: model\.backbone\.shortcut=True'):
+    with pytest.raises(ValueError, match=message):
         convert(to_authors_args(tmp_path))
     assert not (tmp_path / 'theirs.pth').exists()
 

@@ -53,7 +53,7 @@ def convert(args: argparse.Namespace) -> None:
         raise ValueError(f'{args.target}: source and target are the same file; name another target')
     checkpoint = read_checkpoint(source)
     if args.direction == 'to-authors':
-        _refuse_shortcuts(checkpoint, source)
+        _check_network(checkpoint, source)
     meta = {}
     try:
         if args.direction == 'from-authors':
@@ -100,13 +100,22 @@ def convert(args: argparse.Namespace) -> None:
         print(f'backbone=dict({settings})')
 
 
-def _refuse_shortcuts(checkpoint: Checkpoint, source: str) -> None:
-    """Make sure that a network has no shortcuts; they have no weights, so its config has to tell."""
+def _check_network(checkpoint: Checkpoint, source: str) -> None:
+    """Make sure by its config that the authors' networks can stand for a network; weights do not tell.
+
+    Raises:
+        ValueError: If it has shortcuts, or neurons of an ``extremum_scale`` that the file does not name.
+    """
     if 'cfg' in checkpoint.meta:
         model = stored_config(checkpoint.meta, source).get('model') or {}
         if (model.get('backbone') or {}).get('shortcut'):
             raise ValueError(
                 f"{source}: model.backbone.shortcut=True has no counterpart in the authors' networks"
+            )
+        if 'neurons' not in checkpoint.meta and 'extremum_scale' in str(model):
+            raise ValueError(
+                f'{source}: has an extremum_scale in its config, but no meta.neurons that says which neurons '
+                'have it; train on with NeuronSettingsHook, which writes it'
             )
     elif 'backbone' not in checkpoint.meta:  # which from-authors writes
         print(
