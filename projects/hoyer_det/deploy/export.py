@@ -112,7 +112,7 @@ def export(
     description = describe(
         model.dataset_meta['classes'],
         given,
-        output_of(network, detector.levels, detector.clips),
+        output_of(network, detector.levels, detector.clips, detector.has_factor),
         kind=kind,
         spikes=names,
         bits={layer.name: layer.bits for layer in outcome.layers},
