@@ -12,6 +12,7 @@ import torch
 from hoyer_det_runtime.engines import open_engine
 from torch import Tensor, nn
 
+from ..engine.storage import replacing
 from .exported_detector import ExportedDetector
 from .graph import quiet
 from .levels import FiringLevel
@@ -172,7 +173,8 @@ def run_model(model: onnx.ModelProto, engine: str, images: np.ndarray) -> dict[s
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'model.onnx')
-        onnx.save(model, str(path))
+        with replacing(path) as part:  # which names the file where the disk is full
+            onnx.save(model, str(part))
         try:
             outputs = open_engine(engine, path, 1)(images)
         except ValueError as error:

@@ -118,7 +118,8 @@ def export(
     if to_int8:
         with tempfile.TemporaryDirectory() as folder:
             real = Path(folder, 'float32.onnx')
-            onnx.save(proto, str(real))
+            with replacing(real) as part:  # which names the file where the disk is full
+                onnx.save(proto, str(part))
             proto = quantize(real, given)
     if settings.nms:
         add_nms(proto, output)
