@@ -18,6 +18,8 @@ ENGINES = {
     'spikes': 'hoyer_det_runtime.spikes:SpikeEngine',
 }
 
+KEPT_SIZES = 4  # of batches, for which an engine keeps what it has prepared
+
 
 def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engine:
     """Open an exported file with an engine.
@@ -86,7 +88,7 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO on the CPU, compiled for each size of a batch when it is first met.
+    """OpenVINO on the CPU, compiled for each size of a batch when it is first met, and kept for a few.
 
     It computes in float32 throughout: by default it would compute float parts in bfloat16 where the CPU
     can, and spikes would differ.
@@ -111,6 +113,8 @@ class OpenVino:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Compute."""
         if images.shape not in self._compiled:
+            if len(self._compiled) == KEPT_SIZES:
+                del self._compiled[next(iter(self._compiled))]  # the oldest
             model = self._model.clone()
             model.reshape(list(images.shape))
             self._compiled[images.shape] = self._core.compile_model(model, 'CPU', self._settings)

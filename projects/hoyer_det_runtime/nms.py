@@ -15,6 +15,9 @@ def select(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose detections as MMDetection does: threshold, best of each level, NMS of each class.
 
+    Where boxes are not cut off at the border, those wholly outside the image are left out: the fixed size
+    of the input may leave more room beside the image than MMDetection does.
+
     Args:
         boxes: float32 (P, 4), left, top, right, bottom in pixels of the input.
         scores: float32 (P, classes).
@@ -33,6 +36,9 @@ def select(
     values = scores[chosen, labels]
     if spec['clip']:
         found = found.clip(0, np.array([size[1], size[0]] * 2, np.float32))
+    else:
+        seen = ((found[:, 2:] > 0) & (found[:, :2] < (size[1], size[0]))).all(1)
+        found, values, labels = found[seen], values[seen], labels[seen]
     if spec['min_bbox_size'] >= 0:
         large = (found[:, 2:] - found[:, :2] > spec['min_bbox_size']).all(1)
         found, values, labels = found[large], values[large], labels[large]

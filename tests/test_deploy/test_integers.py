@@ -154,6 +154,60 @@ def test_darknet_by_act_cfg_reads_sums_of_spikes():
     assert not any(isinstance(module, HoyerSpike | _BatchNorm) for module in folded.modules())
 
 
+@pytest.mark.parametrize(
+    'between, padding',
+    [
+        (nn.MaxPool2d(2), 'zeros'),
+        (nn.AvgPool2d(2), 'zeros'),
+        (nn.AdaptiveAvgPool2d(4), 'zeros'),
+        (nn.Upsample(scale_factor=2, mode='bilinear'), 'zeros'),
+        (nn.Identity(), 'reflect'),
+    ],
+    ids=['maxima', 'means', 'large means', 'interpolated', 'padded by reflection'],
+)
+def test_what_only_looks_like_spikes_is_read_as_real_values(between, padding):
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), HoyerSpike(8, 'channel'), between),
+        nn.Conv2d(8, 16, 3, padding=1, padding_mode=padding),
+        *(nn.BatchNorm2d(16), HoyerSpike(16, 'channel')),
+    )
+    net = shaken(net)
+    folded = fold(net, weights=2).double()
+    kinds = {layer.name: layer.kind for layer in folded.folded_layers}
+    maxima = isinstance(between, nn.MaxPool2d)
+    assert kinds['4'] == ('integer' if maxima else 'rounded')
+    if not maxima:  # the network with the rounded weights
+        net = net.double()
+        net[4].weight.data = folded[4].weight.data
+        with torch.no_grad():
+            read = net[:4](torch.randn(2, 3, 32, 32).double())
+            assert torch.equal(folded[4:](read), net[4:](read))
+
+
+class BesideTheImage(nn.Module):
+    """Spikes, and pixels that no convolution reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data_preprocessor = DetDataPreprocessor(mean=[100.0] * 3, std=[50.0] * 3)
+        self.block = SpikingConvBlock(3, 8, 3, act_cfg=ACT)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.block(image), nn.functional.avg_pool2d(image, 2)
+
+
+def test_normalisation_stays_where_not_convolutions_alone_read_the_image():
+    model = shaken(BesideTheImage(), 32)
+    folded = fold(model)
+    pixels = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    outputs = [
+        net(net.data_preprocessor(dict(inputs=[pixels], data_samples=None))['inputs'])
+        for net in (model, folded)
+    ]
+    torch.testing.assert_close(outputs[1][1], outputs[0][1])
+    assert (outputs[1][0] != outputs[0][0]).double().mean() < 0.05
+
+
 def test_what_stays_in_float_is_said():
     block = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), HoyerSpike(), SpikingConvBlock(4, 4, 1)

@@ -121,8 +121,10 @@ def test_command_writes_the_model_of_the_zoo(tmp_path, warm):
     assert 'm.nir: backbone and neck, 1 Input, 14 Conv2d' in ended.out
     graph = nir.read(tmp_path / 'm.nir')
     assert graph.metadata['channels'] == 'rgb' and graph.metadata['classes'].startswith('circle, ')
-    (ended,) = warm.run(['export', 'hoyer_ssd_shapes', 'ssd_shapes', 'm.nir', '--nms'], tmp_path)
-    line = 'error: --nms: does not go with m.nir, the spiking part alone\n'
-    assert (ended.code, ended.err) == (1, line)
+    for flags in (['--nms'], ['--engine', 'spikes'], ['--heads', 'fp32']):
+        arguments = ['export', 'hoyer_ssd_shapes', 'ssd_shapes', 'm.nir', *flags]
+        (ended,) = warm.run(arguments, tmp_path)
+        line = f'error: {flags[0]}: does not go with m.nir, the spiking part alone\n'
+        assert (ended.code, ended.err) == (1, line)
     (ended,) = warm.run(['export', 'hoyer_ssd_shapes', 'ssd_shapes', 'm.txt'], tmp_path)
     assert (ended.code, ended.err) == (1, 'error: m.txt: must end in .onnx or .nir\n')

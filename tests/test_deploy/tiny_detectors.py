@@ -124,6 +124,41 @@ MODELS_BY_NAME = dict(
             norm_cfg=dict(type='GN', num_groups=2),
         ),
     ),
+    # MMDetection's backbone calls its norms itself, and computes two stages that nobody reads.
+    atss=dict(
+        type='SpikingDetector',
+        parts=['backbone'],
+        act_cfg=_ACT,
+        detector=dict(
+            type='ATSS',
+            backbone=dict(
+                type='ResNet', depth=18, base_channels=4, stem_channels=4, out_indices=(0, 1)
+            ),
+            neck=dict(type='FPN', in_channels=[4, 8], out_channels=8, num_outs=2),
+            bbox_head=dict(
+                type='ATSSHead',
+                num_classes=3,
+                in_channels=8,
+                stacked_convs=1,
+                feat_channels=8,
+                norm_cfg=dict(type='GN', num_groups=2),
+                anchor_generator=dict(
+                    type='AnchorGenerator',
+                    ratios=[1.0],
+                    octave_base_scale=8,
+                    scales_per_octave=1,
+                    strides=[4, 8],
+                ),
+                bbox_coder=_DELTAS,
+                loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+            ),
+        ),
+    ),
+)
+# Thresholds that reach below the products of scores and objectness or centerness.
+_TESTS = dict(
+    yolo=dict(_TEST, conf_thr=0.005),
+    atss=dict(_TEST, score_thr=0.2, max_per_img=1000, nms_pre=1000),
 )
 
 
@@ -132,7 +167,7 @@ def tiny_config(name: str, keep_ratio: bool = False) -> Config:
     model = dict(MODELS_BY_NAME[name])
     inner = model.get('detector', model)
     inner['data_preprocessor'] = _PREPROCESSOR
-    inner['test_cfg'] = dict(_TEST, conf_thr=0.005) if name == 'yolo' else dict(_TEST)
+    inner['test_cfg'] = dict(_TESTS.get(name, _TEST))
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(SIDE, SIDE), keep_ratio=keep_ratio),

@@ -94,6 +94,8 @@ OTHERS = [
     flags(f'export {GOOD} out.onnx --weights 1', '--weights 1', 'from 2 to 8'),
     flags(f'export {GOOD} out.onnx --weights 9', '--weights 9', 'from 2 to 8'),
     flags(f'export {GOOD} out.onnx --engine coal', '--engine', 'coal'),
+    flags(f'export {GOOD} out.onnx --float --weights 3', 'weights=3', 'no effect'),
+    flags(f'export {GOOD} out.onnx --calibration-images 8', '--calibration-images', '--twin relu'),
     flags(f'export {GOOD} out.onnx --shape 0 0', '--shape 0 0', 'at least 1'),
     flags(f'export {GOOD} out.onnx --shape 160', '--shape', '2'),
     flags('export voc.py lost.pth out.onnx', 'lost.pth', 'no such checkpoint'),

@@ -24,6 +24,16 @@ def test_least_score_is_kept_and_that_of_the_file_is_not(score_thr, kept):
     assert (labels == 0).all()
 
 
+def test_boxes_outside_the_image_leave_room_for_others_where_boxes_are_not_cut_off():
+    outside = np.array(
+        [[60, 0, 70, 10], [-9, 0, 0, 10], [0, 50, 10, 60], [0, -9, 10, 0]], np.float32
+    )
+    boxes, scores = np.concatenate([outside, BOXES]), np.concatenate([SCORES + 0.05, SCORES])
+    spec = {**SPEC, 'clip': False, 'max_per_img': 2}
+    found, *_ = select(boxes, scores, spec, (1.0, 1.0), (50, 60))
+    np.testing.assert_array_equal(found, BOXES[[0, 2]])
+
+
 def test_boxes_are_in_pixels_of_the_image_and_inside_it():
     boxes, *_ = select(BOXES, SCORES, SPEC, (0.5, 2.0), (4, 50))
     np.testing.assert_array_equal(boxes, [[0, 0, 20, 4], [40, 0, 50, 4]])

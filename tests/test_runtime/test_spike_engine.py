@@ -189,6 +189,24 @@ def test_memory_is_used_again_and_kept_where_spikes_are_wanted():
         lean.spikes(2)
 
 
+def test_engines_keep_what_they_prepared_for_a_few_sizes_of_batches(tmp_path):
+    model = random_network(3)
+    onnx.save(model, tmp_path / 'm.onnx')
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    images = np.random.default_rng(2).integers(0, 256, (7, *shape), np.uint8)
+    name = model.graph.output[-1].name
+    expected = open_engine('onnxruntime', tmp_path / 'm.onnx')(images)[name]
+    spikes = SpikeEngine(model, keep_spikes=True)
+    compiled = open_engine('openvino', tmp_path / 'm.onnx')
+    for number in (1, 2, 3, 4, 5, 6, 1, 7, 2):
+        for engine in (spikes, compiled):
+            np.testing.assert_array_equal(engine(images[:number])[name], expected[:number])
+    assert len(spikes._ready) == len(compiled._compiled) == 4
+    assert spikes.spikes(7)
+    with pytest.raises(ValueError, match='no spikes are kept of a call with 3 images'):
+        spikes.spikes(3)
+
+
 def test_a_model_without_spikes_is_refused():
     net = Builder()
     net.output(net.add('Relu', net.real('image')))

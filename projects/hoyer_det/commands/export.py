@@ -38,7 +38,6 @@ def parse_args() -> argparse.Namespace:
         '--engine',
         nargs='+',
         choices=list(ENGINES),
-        default=['onnxruntime'],
         help='engines in which the file is checked (onnxruntime)',
     )
     parser.add_argument(
@@ -53,7 +52,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--stem', choices=['int8', 'fp32'], default='int8', help='the first convolution (int8)'
     )
-    parser.add_argument('--float', action='store_true', help='leave everything in float32')
+    parser.add_argument(
+        '--float', action='store_true', help='everything in float32, with batch norms folded'
+    )
     parser.add_argument('--nms', action='store_true', help='also an output after NMS: detections')
     parser.add_argument(
         '--shape', nargs=2, type=int, metavar=('H', 'W'), help="size of the input (the config's)"
@@ -61,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--calibration-images',
         type=int,
-        default=64,
+        metavar='N',
         help='training images that set the ranges of an int8 ReLU twin (64)',
     )
     add_twin_option(parser)
@@ -112,7 +113,14 @@ def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Con
 
 def write_nir(args: argparse.Namespace) -> None:
     """Write the spiking part as a NIR graph."""
-    for flag, given in (('--float', args.float), ('--nms', args.nms), ('--twin', args.twin)):
+    for flag, given in (
+        ('--float', args.float),
+        ('--nms', args.nms),
+        ('--twin', args.twin),
+        ('--heads', args.heads != 'int8'),
+        ('--engine', args.engine),
+        ('--calibration-images', args.calibration_images is not None),
+    ):
         if given:
             raise ValueError(f'{flag}: does not go with {args.out}, the spiking part alone')
     if args.stem != 'int8':
@@ -146,13 +154,19 @@ def write_onnx(args: argparse.Namespace) -> None:
     if args.twin == 'lif':
         raise ValueError('--twin lif: a network of several time steps cannot be exported')
     to_int8 = args.twin == 'relu' and not args.float
+    if args.calibration_images is not None and not to_int8:
+        raise ValueError(
+            '--calibration-images: is for --twin relu without --float, the int8 file; leave it out'
+        )
     cfg, model = load_detector(args, complete=to_int8)  # only calibration needs the data
     quantize = None
     if to_int8:
         from ..deploy.int8 import quantizer, training_images
 
         check_data(cfg, ('train_dataloader',))
-        quantize = quantizer(training_images(cfg, args.calibration_images), args.heads)
+        number = args.calibration_images
+        images = training_images(cfg) if number is None else training_images(cfg, number)
+        quantize = quantizer(images, args.heads)
     settings = ExportSettings(
         weights=args.weights,
         heads=args.heads,
@@ -160,7 +174,7 @@ def write_onnx(args: argparse.Namespace) -> None:
         real=args.float,
         nms=args.nms,
         shape=tuple(args.shape) if args.shape else None,
-        engines=args.engine,
+        engines=args.engine or ['onnxruntime'],
     )
     outcome = export(model, cfg, args.out, settings, args.checkpoint, quantize)
     for layer in outcome.layers:
@@ -170,6 +184,10 @@ def write_onnx(args: argparse.Namespace) -> None:
     if integer:
         print(f'integer: {len(integer)} convolutions with the neurons behind them')
     for comparison in outcome.comparisons:
-        print(comparison)
+        print('float32, before it became int8: ' * (outcome.kind == 'int8') + str(comparison))
+    if not outcome.comparisons:
+        print('not compared: neurons in float32 next to their level round as each engine does')
+    if outcome.ran:
+        print(f'the file as it is written was run in {", ".join(outcome.ran)}')
     size = args.out.stat().st_size
     print(f'{args.out}: {outcome.kind}, {size / 1e6:.1f} MB')

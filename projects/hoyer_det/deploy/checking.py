@@ -93,7 +93,7 @@ def compare(
         opened.graph.output.append(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [None] * 4)
         )
-    inner, outer = _run(opened, engine, images), _run(model, engine, images)
+    inner, outer = run_model(opened, engine, images), run_model(model, engine, images)
     watcher = _Watcher(inner)
     handles = [neuron.register_forward_hook(watcher) for neuron in neurons]
     try:
@@ -130,6 +130,8 @@ class _Watcher:
         name, number = f'spikes/{neuron.key}', 2
         while name in self.rates:
             name, number = f'spikes/{neuron.key}#{number}', number + 1
+        if name not in self.spikes:  # of a stage that nobody reads, which the graph does without
+            return out
         theirs = torch.from_numpy(self.spikes[name]).to(out.dtype)
         self.rates[name] = float(out.mean())
         self.total += out.numel()
@@ -155,12 +157,29 @@ def check_images(size: Sequence[int], number: int = 2) -> np.ndarray:
     return (images / 4 * 255).round().to(torch.uint8).numpy()
 
 
-def _run(model: onnx.ModelProto, engine: str, images: np.ndarray) -> dict[str, np.ndarray]:
+def run_model(model: onnx.ModelProto, engine: str, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Run the content of a file in an engine.
+
+    Args:
+        model: The file's content.
+        engine: Name of an engine of the runtime.
+        images: uint8 (N, 3, H, W).
+
+    Returns:
+        The outputs by their names.
+
+    Raises:
+        ValueError: If the engine cannot run it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'model.onnx')
-        with replacing(path) as part:
+        with replacing(path) as part:  # which names the file where the disk is full
             onnx.save(model, str(part))
-        outputs = open_engine(engine, path, 1)(images)
+        try:
+            outputs = open_engine(engine, path, 1)(images)
+        except ValueError as error:
+            # The temporary name tells nothing.
+            raise ValueError(str(error).replace(str(path), 'export: the file')) from error
         return {name: np.array(value) for name, value in outputs.items()}
 
 

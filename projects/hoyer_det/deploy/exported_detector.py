@@ -17,6 +17,7 @@ class ExportedDetector(nn.Module):
 
     Attributes:
         levels: Number of priors from which NMS takes its candidates apart, level by level.
+        has_factor: Whether scores are multiplied by objectness, centerness or the like.
 
     Raises:
         ValueError: If the detector has no dense head, or one that decodes boxes in a way of its own.
@@ -49,7 +50,9 @@ class ExportedDetector(nn.Module):
         self.zero = _one_number(preprocessor.mean, 0.0) if normalises else None
         self.std = _one_number(preprocessor.std, 1.0) if normalises else None
         with torch.no_grad():
-            maps = self._head_outputs(torch.zeros(1, 3, *size, dtype=torch.uint8))[0]
+            outputs = self._head_outputs(torch.zeros(1, 3, *size, dtype=torch.uint8))
+        maps = outputs[0]
+        self.has_factor = self.is_yolo or len(outputs) == 3
         sizes = [tuple(level.shape[-2:]) for level in maps]
         priors = head.prior_generator.grid_priors(sizes, dtype=maps[0].dtype, device=maps[0].device)
         counts = [len(level) for level in priors]

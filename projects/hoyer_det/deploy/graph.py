@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from .exported_detector import ExportedDetector
-from .onnx_pass import use_integers
+from .onnx_pass import Rounded, use_integers
 
 _LARGEST_BATCH = 4096
 
@@ -38,7 +39,7 @@ def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
             dynamic_shapes=({0: batch},),
             verbose=False,
         )
-    names = use_integers(program.model, _steps(detector))
+    names = use_integers(program.model, _rounded_weights(detector))
     program.model.producer_name = 'hoyer_det'
     for node in program.model.graph:
         node.metadata_props.clear()  # stack traces with paths of this machine
@@ -52,13 +53,15 @@ def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
     return model, names
 
 
-def _steps(detector: nn.Module) -> dict[str, object]:
-    """Return the steps of rounded weights by the names that the exporter gives to the weights."""
-    return {
-        f'{name}.weight': module.steps.numpy()
-        for name, module in detector.named_modules()
-        if 'steps' in module._buffers
-    }
+def _rounded_weights(detector: nn.Module) -> dict[str, Rounded]:
+    """Return integers and steps of rounded weights by the names that the exporter gives to the weights."""
+    found = {}
+    for name, module in detector.named_modules():
+        if 'steps' in module._buffers:
+            step = module.steps.numpy()
+            integers = np.rint(module.weight.numpy() / step.reshape(-1, 1, 1, 1))
+            found[f'{name}.weight'] = integers, step
+    return found
 
 
 @contextmanager

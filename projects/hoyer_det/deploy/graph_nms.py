@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 def add_nms(model: onnx.ModelProto, spec: dict[str, Any]) -> None:
     """Add an output ``detections``, float32 (K, 7), behind ``boxes`` and ``scores``, in place.
 
-    A row is image, label, score, left, top, right, bottom, the last four in pixels of the input. The best
-    ``max_per_img`` of each class remain; the number of candidates of a level is not limited.
+    A row is image, label, score, left, top, right, bottom, the last four in pixels of the padded input.
+    Rows are sorted by score within an image and class alone. The best ``max_per_img`` of each class
+    remain, not of the image; the number of candidates of a level is not limited.
 
     Args:
         model: Graph with ``boxes`` (N, P, 4) and ``scores`` (N, P, classes).

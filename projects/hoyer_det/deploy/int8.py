@@ -41,7 +41,9 @@ def training_images(cfg: Config, number: int = 64) -> Iterator[np.ndarray]:
 def quantizer(
     images: Iterable[np.ndarray], heads: str = 'int8'
 ) -> Callable[[Path, dict[str, Any]], onnx.ModelProto]:
-    """Return a function that makes an int8 model of a float32 one, for :func:`export`.
+    """Return a function that makes an int8 model of a float32 file, for :func:`export`.
+
+    It writes beside the file, which is to lie in a folder that is removed afterwards.
 
     Weights are int8 with a scale per output channel, activations uint8 with the range of the calibration
     images. The decoding of boxes stays in float32. Weights keep to 7 of their 8 bits, so that CPUs without
@@ -64,21 +66,18 @@ def quantizer(
                 return None if pixels is None else dict(image=prepare(pixels, given)[0][None])
 
         out = path.with_name(f'{path.name}.int8')
-        try:
-            quantize_static(
-                str(path),
-                str(out),
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(_TYPES),
-                nodes_to_exclude=_decoding(onnx.load(str(path)), heads),
-                per_channel=True,
-                reduce_range=True,
-                extra_options=dict(WeightSymmetric=True, ActivationSymmetric=False),
-            )
-            return onnx.load(str(out))
-        finally:
-            out.unlink(missing_ok=True)
+        quantize_static(
+            str(path),
+            str(out),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_TYPES),
+            nodes_to_exclude=_decoding(onnx.load(str(path)), heads),
+            per_channel=True,
+            reduce_range=True,
+            extra_options=dict(WeightSymmetric=True, ActivationSymmetric=False),
+        )
+        return onnx.load(str(out))
 
     return quantize
 

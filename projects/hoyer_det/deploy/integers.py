@@ -42,14 +42,12 @@ class FoldedLayer:
         kind: ``'integer'``: integer weights and a neuron on their sums. ``'rounded'``: rounded weights
             with real-valued sums. ``'float'``: as it was.
         bits: Of each weight, 32 for float.
-        inverted: Channels that fire below their level.
         note: Why it is not an integer layer.
     """
 
     name: str
     kind: Literal['integer', 'rounded', 'float']
     bits: int
-    inverted: int = 0
     note: str = ''
 
 
@@ -134,7 +132,7 @@ class _Fold:
                 self.places.append(Place(Slot(owner, name), None, None))
                 known.add(conv)
         self.readings = find_readings(model, size)
-        first = [conv for conv, reading in self.readings.items() if reading.kind == 'image']
+        first = [layer for layer, reading in self.readings.items() if reading.kind == 'image']
         self.image = ImageInput(model, bool(first) and known.issuperset(first))
         if not self.image.folded:
             self.readings.update(dict.fromkeys(first, REAL))
@@ -202,7 +200,7 @@ class _Fold:
         conv.bias = None
         place.conv.put(conv)
         self._replace(place, make)
-        self._report(place, 'integer', bits, note, int(inverted.sum()))
+        self._report(place, 'integer', bits, note)
 
     def _fold_real(self, place: Place) -> None:
         """Fold norm and image normalisation into a convolution whose sums are read as real values."""
@@ -290,8 +288,8 @@ class _Fold:
     def _name(self, place: Place) -> str:
         return f'{self.names[place.conv.owner]}.{place.conv.name}'.removeprefix('.')
 
-    def _report(self, place: Place, kind: str, bits: int, note: str, inverted: int = 0) -> None:
-        self.layers.append(FoldedLayer(self._name(place), kind, bits, inverted, note))
+    def _report(self, place: Place, kind: str, bits: int, note: str) -> None:
+        self.layers.append(FoldedLayer(self._name(place), kind, bits, note))
 
     def _report_the_rest(self) -> None:
         reported = {layer.name for layer in self.layers}
@@ -300,12 +298,12 @@ class _Fold:
                 continue
             if isinstance(module, nn.Conv2d | nn.Linear):
                 note = f'{type(module).__name__}: no convolution with a plain weight'
-                self.layers.append(FoldedLayer(name, 'float', 32, 0, note))
+                self.layers.append(FoldedLayer(name, 'float', 32, note))
             elif is_norm(module):
                 note = (
                     f'{type(module).__name__}: no convolution or neuron that it can be folded into'
                 )
-                self.layers.append(FoldedLayer(name, 'float', 32, 0, note))
+                self.layers.append(FoldedLayer(name, 'float', 32, note))
 
 
 def _children(model: nn.Module, kind: type) -> Iterator[tuple[nn.Module, str, nn.Module]]:

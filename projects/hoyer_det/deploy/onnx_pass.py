@@ -12,11 +12,13 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 _FIRE = ('hoyer_det', 'Fire')
 # Operations that hand spikes on as they are, and how many of their inputs are such.
 _COPIES = {'MaxPool': 1, 'Resize': 1, 'Slice': 1, 'Transpose': 1, 'Reshape': 1, 'Concat': None}
-_SUM = 'Add'
 _FLOAT, _BYTE = ir.DataType.FLOAT, ir.DataType.UINT8
 
+# Integers (M, C, kh, kw) and steps (M,) of a rounded weight.
+Rounded = tuple[np.ndarray, np.ndarray]
 
-def use_integers(model: ir.Model, steps: Mapping[str, np.ndarray]) -> list[str]:
+
+def use_integers(model: ir.Model, rounded: Mapping[str, Rounded]) -> list[str]:
     """Rewrite the neurons of a folded detector, in place.
 
     - A neuron on integer sums: ``QLinearConv`` of bytes, with all scales 1 and the bias ``1 - T``, so that
@@ -28,12 +30,17 @@ def use_integers(model: ir.Model, steps: Mapping[str, np.ndarray]) -> list[str]:
 
     Args:
         model: Of a :class:`FiringLevel` for every neuron.
-        steps: Name of a weight whose sums are read as real values: its step per output channel, (M,).
+        rounded: Name of a weight whose sums are read as real values: its integers, and the step of each
+            output channel.
 
     Returns:
         Names of the tensors of spikes, in order: ``spikes/`` and the name of the neuron.
+
+    Raises:
+        ValueError: If a convolution does not read what the folded detector says, or its weight is no
+            multiple of its integers.
     """
-    rewriter = _Rewriter(model.graph, steps)
+    rewriter = _Rewriter(model.graph, rounded)
     for node in list(model.graph):
         rewriter.visit(node)
     RemoveUnusedNodesPass()(model)
@@ -43,10 +50,33 @@ def use_integers(model: ir.Model, steps: Mapping[str, np.ndarray]) -> list[str]:
     return rewriter.names
 
 
+def _interpolates(node: ir.Node) -> bool:
+    """Tell whether a node makes new values of those it reads, as bilinear upsampling does."""
+    mode = node.attributes.get('mode')
+    return node.op_type == 'Resize' and mode is not None and mode.as_string() != 'nearest'
+
+
+def _fit(integers: np.ndarray, values: np.ndarray) -> Rounded:
+    """Return the steps, positive, by which integers become values, and the integers with their signs.
+
+    Args:
+        integers: float32 (M, C, kh, kw).
+        values: The integers times one number for each output channel.
+    """
+    flat = integers.reshape(len(integers), -1).astype(np.float64)
+    products = (values.reshape(flat.shape) * flat).sum(1)
+    step = products / np.maximum((flat**2).sum(1), 1)
+    sign = np.where(step < 0, -1, 1).astype(np.float32)
+    # A channel that its norm multiplies with 0 has integers of 0, since no step may be 0.
+    sign[step == 0] = 0
+    step = np.where(step == 0, 1, np.abs(step)).astype(np.float32)
+    return integers * sign.reshape(-1, 1, 1, 1), step
+
+
 class _Rewriter:
-    def __init__(self, graph: ir.Graph, steps: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, graph: ir.Graph, rounded: Mapping[str, Rounded]) -> None:
         self.graph = graph
-        self.steps = steps
+        self.rounded = rounded
         self.names: list[str] = []
         self.bytes: dict[ir.Value, ir.Value] = {}  # float tensor of spikes: the same as bytes
         self.constants: dict[tuple, ir.Value] = {}
@@ -57,14 +87,14 @@ class _Rewriter:
         kind = node.op_type
         if (node.domain, kind) == _FIRE:
             self._fire(node)
-        elif kind in _COPIES:
+        elif kind in _COPIES and not _interpolates(node):
             inputs = node.inputs[: _COPIES[kind]]
             if all(value in self.bytes for value in inputs):
                 twins = [self.bytes[value] for value in inputs]
                 self._copy(node, [*twins, *node.inputs[len(inputs) :]])
-        elif kind == _SUM and all(value in self.bytes for value in node.inputs):
+        elif kind == 'Add' and all(value in self.bytes for value in node.inputs):
             self._copy(node, [self.bytes[value] for value in node.inputs])
-        elif kind == 'Conv' and node.inputs[1].name in self.steps:
+        elif kind == 'Conv' and node.inputs[1].name in self.rounded:
             self._store_integers(node)
 
     def _fire(self, node: ir.Node) -> None:
@@ -126,14 +156,15 @@ class _Rewriter:
     def _store_integers(self, node: ir.Node) -> None:
         """Let a convolution read its weight as int8 with a scale per output channel."""
         weight = node.inputs[1]
-        step = self.steps[weight.name].astype(np.float32)
-        values = weight.const_value.numpy()
-        integers = np.rint(values / step.reshape(-1, 1, 1, 1))
-        if np.abs(integers).max(initial=0) > 127:
+        integers, step = self.rounded[weight.name]
+        if np.abs(integers).max(initial=0) > 127:  # a first convolution of 12 bits
             return
-        restored = integers.astype(np.float32) * step.reshape(-1, 1, 1, 1)
-        if not np.array_equal(restored, values):
-            raise ValueError(f'export: {weight.name} is not a multiple of its steps')
+        values = weight.const_value.numpy()
+        if not np.array_equal(integers * step.reshape(-1, 1, 1, 1), values):
+            # The exporter has multiplied it with a batch norm that stayed.
+            integers, step = _fit(integers, values)
+            if not np.allclose(integers * step.reshape(-1, 1, 1, 1), values, rtol=1e-5, atol=0):
+                raise ValueError(f'export: {weight.name} is not a multiple of its integers')
         inputs = [
             self._constant(integers.astype(np.int8), f'{weight.name}.integers'),
             self._constant(step, f'{weight.name}.steps'),

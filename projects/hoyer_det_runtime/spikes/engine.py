@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..engines import KEPT_SIZES
 from . import native
 from .checks import check_shapes
 from .graph import Graph, check
@@ -164,7 +165,11 @@ class SpikeEngine:
         return self._graph.shapes[name]
 
     def spikes(self, batch: int) -> dict[str, np.ndarray]:
-        """Return the spikes of the last call with so many images: uint8 (N, C, H, W) by name."""
+        """Return the spikes of the last call with so many images: uint8 (N, C, H, W) by name.
+
+        Raises:
+            ValueError: If spikes were not kept, or such a call is not among those of the last few sizes.
+        """
         plan = self._kept_plan(batch)
         return {name: self._unpacked(plan, name) for name in self._spikes}
 
@@ -182,10 +187,14 @@ class SpikeEngine:
     def _kept_plan(self, batch: int) -> Plan:
         if self._last_readers:
             raise ValueError('SpikeEngine: spikes were not kept; build it with keep_spikes=True')
-        return self._prepare(batch).plan
+        if batch not in self._ready:
+            raise ValueError(f'SpikeEngine: no spikes are kept of a call with {batch} images')
+        return self._ready[batch].plan
 
     def _prepare(self, batch: int) -> _Ready:
         if batch not in self._ready:
+            if len(self._ready) == KEPT_SIZES:
+                del self._ready[next(iter(self._ready))]  # the oldest, whose memory is large
             plan = Plan(
                 self._library,
                 batch,
