@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,6 +75,18 @@ def test_backbone_of_other_neurons_is_said_once_with_both_values(trained, tmp_pa
 
 def test_older_checkpoints_are_taken_as_they_are(trained):
     assert settings_that_differ({}, build_ssd()) == []
+
+
+@pytest.mark.parametrize('meta, said', [(dict(neurons={}), 1), (dict(), 0)])
+def test_start_from_a_relu_network_is_said(monkeypatch, meta, said):
+    lines: list[str] = []
+    monkeypatch.setattr(
+        'hoyer_det.engine.neuron_settings.print_log', lambda text, **_: lines.append(text)
+    )
+    runner = SimpleNamespace(model=build_ssd(), _load_from='relu.pth')
+    NeuronSettingsHook().after_load_checkpoint(runner, dict(meta=meta))
+    assert len(lines) == said
+    assert all('relu.pth: is of a network without spiking neurons' in line for line in lines)
 
 
 def test_evaluation_minds_only_what_it_reads(trained):

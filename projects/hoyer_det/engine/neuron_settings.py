@@ -1,5 +1,6 @@
 """Keeps the settings of the neurons with the weights that were trained with them."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,8 @@ class NeuronSettingsHook(Hook):
 
     A firing level that was trained with ``saturated='exclude'`` moves as soon as a neuron with ``'clip'``
     goes on training, and nothing else would tell. Looked at are ``load_from``, ``--resume`` and every
-    ``init_cfg=dict(type='Pretrained', ...)``. Checkpoints without the settings, such as those of older
+    ``init_cfg=dict(type='Pretrained', ...)``; that the whole network starts from one without spiking neurons
+    is said as well. Checkpoints without the settings, such as those of older
     versions, are taken as they are.
     """
 
@@ -77,8 +79,15 @@ class NeuronSettingsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Compare with the settings in a checkpoint that the runner loads."""
-        stored = (checkpoint.get('meta') or {}).get('neurons') or {}
-        _warn(str(runner._load_from), settings_that_differ(stored, _unwrapped(runner)))
+        stored, model = (checkpoint.get('meta') or {}).get('neurons'), _unwrapped(runner)
+        if stored == {} and spiking_layers(model):
+            print_log(
+                f'{runner._load_from}: is of a network without spiking neurons. Thresholds and running '
+                'extrema begin anew, uncalibrated (docs/pretrained_weights.md)',
+                logger='current',
+                level=logging.WARNING,
+            )
+        _warn(str(runner._load_from), settings_that_differ(stored or {}, model))
 
     def before_train(self, runner: Runner) -> None:
         """Compare with the settings in the checkpoints of ``init_cfg``."""
@@ -97,5 +106,5 @@ def _warn(checkpoint: str, differences: list[str]) -> None:
             f'{checkpoint}: trained with other neurons: {"; ".join(differences)}. Their firing levels will '
             'move; set the same in act_cfg unless that is meant',
             logger='current',
-            level=30,
+            level=logging.WARNING,
         )
