@@ -3,7 +3,8 @@
 #   hoyer-det train configs/hoyer_ssd224_vocformat.py --cfg-options data_root=FOLDER load_from=CHECKPOINT
 _base_ = './hoyer_ssd_vocformat.py'
 input_size = 224
-start = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+resize = dict(type='Resize', scale=(input_size, input_size), keep_ratio=False)
+start = _base_.train_pipeline[:2]
 strong = [
     dict(
         type='PhotoMetricDistortion',
@@ -16,21 +17,9 @@ strong = [
     dict(type='QuickMinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
 ]
 mild = [dict(type='QuickMinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5)]
-end = [
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
+end = [resize, *_base_.train_pipeline[4:]]
 train_dataloader = dict(dataset=dict(pipeline=start + strong + end))
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
-    ),
-]
+test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 # Anchors as large in relation to the image as those at 160 px.
