@@ -59,8 +59,11 @@ def regularizer_weight(cfg: Config) -> float | None:
 
 
 @pytest.mark.parametrize('name', MAIN)
-def test_config_builds_a_spiking_model_of_its_data_set(name: str, voc_folder: Path) -> None:
-    model = build(load(CONFIGS / name, voc_folder))
+def test_config_is_spiking_and_its_twins_differ_in_their_activations_only(
+    name: str, voc_folder: Path
+) -> None:
+    original = load(CONFIGS / name, voc_folder)
+    model = build(original)
     head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
     assert head.num_classes == NUM_CLASSES[Path(name).stem.split('_')[-1]]
     # Of the two-stage detector the heads stay as they are; what RetinaNet's head never calls is left.
@@ -71,11 +74,7 @@ def test_config_builds_a_spiking_model_of_its_data_set(name: str, voc_folder: Pa
     for part in parts:
         assert not any(isinstance(m, nn.ReLU | nn.LeakyReLU) for m in part.modules())
 
-
-@pytest.mark.parametrize('name', MAIN)
-def test_twins_differ_in_their_activations_only(name: str, voc_folder: Path) -> None:
-    original = load(CONFIGS / name, voc_folder)
-    shapes = conv_shapes(build(original))
+    shapes = conv_shapes(model)
     assert regularizer_weight(original) == (1e-9 if 'faster_rcnn' in name else 1e-8)
     same = ('train_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper')
     for kind in ('relu', 'onebit'):
