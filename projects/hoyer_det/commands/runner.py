@@ -81,7 +81,12 @@ class CommandRunner(Runner):
         Without yapf, which would search for nicer line breaks for up to a second, at each start.
         """
         object.__setattr__(self.cfg, '_format_python_code', False)
-        ast.parse(self.cfg.pretty_text)  # what no file could bring back is refused, as by yapf
+        try:
+            ast.parse(self.cfg.pretty_text)  # as yapf did
+        except SyntaxError as error:
+            raise ValueError(
+                f'{self.cfg.filename}: {str(error.text).strip()}: cannot be written into a config file'
+            ) from error
         super()._log_env(env_cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
