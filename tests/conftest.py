@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from hoyer_det.kernels import build
+from mmengine.config import config as config_module
 from mmengine.config import utils as config_utils
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.utils import package_utils
 from warm import Warm
 
 REPOSITORY = Path(__file__).parents[1]
@@ -25,8 +27,12 @@ CONFIGS = REPOSITORY / 'configs'
 
 # Tiny tensors: a second thread costs more than it does.
 torch.set_num_threads(1)
-# MMEngine reads MMDetection's 102 metafiles again for each `mmdet::` base of a config.
+# For each `mmdet::` base of a config MMEngine reads MMDetection's 102 metafiles, and imports
+# `pkg_resources`, again.
 config_utils.load = functools.cache(config_utils.load)
+config_module.is_installed = package_utils.is_installed = functools.cache(
+    package_utils.is_installed
+)
 _scopes = itertools.count()
 
 

@@ -18,6 +18,7 @@ TOOLS = Path(mmdet.__path__[0], '.mim', 'tools')
 FIVE_STEPS = """
 _base_ = {base!r}
 data_root = {root!r}
+model = dict(test_cfg=dict(max_per_img=5))  # of the boxes of an untrained network, which are drawn
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
@@ -90,8 +91,8 @@ def test_tools(
     own.write_text(FIVE_STEPS.format(base=str(CONFIGS / f'hoyer_ssd_{kind}.py'), root=str(root)))
     work = tmp_path / 'work'
 
-    # train.py needs nothing of mmcv's operators before the config imports hoyer_det; the others do,
-    # unless a compiled mmcv is installed.
+    # In a fresh process, where nothing but `custom_imports` of the config imports hoyer_det. train.py
+    # needs nothing of mmcv's operators before; the others do, unless a compiled mmcv is installed.
     if not all_tools:
         (trained,) = warm.run(['run', 'train', own, '--work-dir', work], tmp_path)
         assert trained.code == 0, trained.err

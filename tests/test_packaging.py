@@ -43,6 +43,7 @@ default_hooks = dict(
     checkpoint=dict(interval=5, by_epoch=False),
     visualization=dict(num_images=0),
 )
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'SpikeStatisticsHook']
 """
 

@@ -19,7 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MODULES = 'train test detect analyze convert convert_labels check_data zoo configs experiments'
+COMMANDS = (
+    'train test export detect analyze convert convert_labels check_data zoo configs experiments'
+)
+# What the commands import only when they need it.
+MODULES = (
+    *(f'hoyer_det.commands.{name}' for name in COMMANDS.split()),
+    'matplotlib.backends.backend_agg',
+    'onnx',
+    'torch.utils.cpp_extension',
+    'torch.utils.tensorboard',
+)
 
 
 class Ended(NamedTuple):
@@ -143,8 +153,8 @@ def serve(job: dict[str, Any], folder: Path, number: int) -> list[tuple[int | No
 
 def main() -> None:
     """Import everything, then serve."""
-    for name in MODULES.split():
-        importlib.import_module(f'hoyer_det.commands.{name}')
+    for name in MODULES:
+        importlib.import_module(name)
     gc.freeze()  # what is imported: no collection of a job needs to look at it, nor copy its pages
     with tempfile.TemporaryDirectory() as folder:
         for number, line in enumerate(sys.stdin):

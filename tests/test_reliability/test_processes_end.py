@@ -18,6 +18,7 @@ model = dict(
     backbone=dict(width=0.0625),
     neck=dict(in_channels=(32, 64), out_channels=(32, 64, 32, 32)),
     bbox_head=dict(in_channels=(32, 64, 32, 32)),
+    test_cfg=dict(max_per_img=20),
 )
 data_root = '{data}'
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)

@@ -516,7 +516,7 @@ MACHINE = [
     ),
     Case(
         'full disk: report of analyze',
-        'analyze voc.py work/epoch_2.pth --out out --runs 0',
+        'analyze voc.py work/epoch_2.pth --out out --runs 0 --maps stages.0 --map-images 1',
         'out',
         'File too large',
         job=dict(largest_file=40_000),

@@ -28,13 +28,14 @@ model = dict(
     backbone=dict(width=0.0625),
     neck=dict(in_channels=(32, 64), out_channels=(32, 64, 32, 32)),
     bbox_head=dict(in_channels=(32, 64, 32, 32)),
+    test_cfg=dict(max_per_img=5),
 )
 data_root = {data!r}
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 test_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs=2, val_interval=2)
-default_hooks = dict(logger=dict(interval=1))
+default_hooks = dict(logger=dict(interval=1), visualization=dict(num_images=0))
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 """
 # What Python and libraries print on stderr beside an error: warnings with their line of code, bars.

@@ -223,6 +223,12 @@ CONFIG_FILES = [
     config(
         'deletes what is not there', 'model = dict(_delete_=True)', 'model={}', 'needs its settings'
     ),
+    config(
+        'value that no file holds',
+        'model = dict(test_cfg=dict(more=object()))',
+        'more=<object',
+        'cannot be written',
+    ),
     config('key misspelt in the file', 'modle = dict()', 'modle', 'is model meant'),
 ]
 SETTINGS = [*LOOPS, *OPTIMIZERS, *SCHEDULERS, *LOADERS, *HOOKS, *MODELS, *CONFIG_FILES]

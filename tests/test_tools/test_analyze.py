@@ -231,7 +231,7 @@ def test_noise_curve_of_two_networks(
     monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
     first = save(tmp_path / 'net.pth', voc_folder)
     second = save(tmp_path / 'onebit.pth', voc_folder, 'onebit')
-    flags = ['--noise', '2', '--compare-twin', 'onebit', second, '--images', '1']
+    flags = ['--noise', '2', '--compare-twin', 'onebit', second, '--images', '1', '--runs', '0']
     printed = tool(CONFIG, first, *flags, '--maps', 'stages.0', *options(voc_folder))
     folder = Path('work_dirs/hoyer_ssd_vocformat/analysis')
     assert (folder / 'noise.png').read_bytes().startswith(b'\x89PNG')

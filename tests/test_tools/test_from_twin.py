@@ -21,6 +21,10 @@ OPTIONS = [
     'train_cfg.val_interval=5',
     'default_hooks.logger.interval=1',
     'default_hooks.visualization.num_images=0',
+    'model.backbone.width=0.0625',
+    'model.neck.in_channels=(32,64)',
+    'model.neck.out_channels=(32,64,32,32)',
+    'model.bbox_head.in_channels=(32,64,32,32)',
 ]
 
 

@@ -44,6 +44,7 @@ def options(data: Path) -> list[str]:
         'model.backbone.width=0.125',
         'model.neck.in_channels=(64,128)',
         *(f'model.{part}_channels=(64,128,64,32,32,32)' for part in ('neck.out', 'bbox_head.in')),
+        'model.test_cfg.max_per_img=5',  # of the boxes of an untrained network, which are drawn
         'train_dataloader.batch_size=2',
         'train_dataloader.dataset.times=1',
         *(f'{loader}.num_workers=0' for loader in loaders),

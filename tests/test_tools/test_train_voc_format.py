@@ -67,6 +67,7 @@ def test_own_data_trains_and_tests(tmp_path: Path, run_tool: Callable) -> None:
     report = tmp_path / 'report'
     counted = run_tool(
         *('analyze', CONFIG, work_dir / 'epoch_1.pth', '--images', 2, '--out', report),
+        *('--runs', 0, '--maps', 'stages.0', '--map-images', 1),
         *('--cfg-options', f'data_root={data}'),
     )
     assert counted.returncode == 0, counted.stderr

@@ -1,5 +1,6 @@
 """MMEngine's runner: a set-up that leaves nothing when it fails, a training that resumes exactly."""
 
+import ast
 import os
 import shutil
 import time
@@ -73,6 +74,20 @@ class CommandRunner(Runner):
         stamp = [self._timestamp]
         broadcast_object_list(stamp)
         self._timestamp = stamp[0]
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Log the environment and the config, in the lines that MMEngine makes of it.
+
+        Without yapf, which would search for nicer line breaks for up to a second, at each start.
+        """
+        object.__setattr__(self.cfg, '_format_python_code', False)
+        try:
+            ast.parse(self.cfg.pretty_text)  # as yapf did
+        except SyntaxError as error:
+            raise ValueError(
+                f'{self.cfg.filename}: {str(error.text).strip()}: cannot be written into a config file'
+            ) from error
+        super()._log_env(env_cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; an error names the key, as in all that is built below."""
