@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -62,7 +63,8 @@ class Warm:
             arguments: As on the command line.
             cwd: Folder to run in.
             **job: ``processes`` (1), ``timeout`` in seconds (120), ``largest_file`` in bytes, ``env``,
-                ``signals``: a (rank, signal, file) each, sent when the file is there.
+                ``signals``: a (rank, signal, file) each, sent when the file is there; ``script``: a file to
+                run instead, as ``python`` does.
         """
         job = dict(arguments=[str(a) for a in arguments], cwd=str(cwd), **job)
         print(json.dumps(job), file=self._server.stdin, flush=True)
@@ -95,10 +97,14 @@ def start(job: dict[str, Any], rank: int, files: tuple[str, str], port: int) -> 
         if 'largest_file' in job:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (job['largest_file'],) * 2)
-        sys.argv = ['hoyer-det', *job['arguments']]
-        import hoyer_det_cli
+        sys.argv = [job.get('script', 'hoyer-det'), *job['arguments']]
+        if 'script' in job:
+            sys.path.insert(0, str(Path(job['script']).parent))
+            runpy.run_path(job['script'], run_name='__main__')
+        else:
+            import hoyer_det_cli
 
-        hoyer_det_cli.main()
+            hoyer_det_cli.main()
         code = 0
     except SystemExit as end:  # as the interpreter does at its end
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

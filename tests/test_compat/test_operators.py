@@ -74,7 +74,7 @@ def test_missing_mmcv_is_one_line(monkeypatch):
         compat.apply()
 
 
-def test_steps_aside_for_a_compiled_mmcv(tmp_path):
+def test_import_steps_aside_for_a_compiled_mmcv_and_leaves_inference_alone(tmp_path):
     (tmp_path / '_ext.py').write_text(
         'def nms(*args, **kwargs):\n'
         '    raise RuntimeError("compiled nms")\n'
@@ -84,9 +84,10 @@ def test_steps_aside_for_a_compiled_mmcv(tmp_path):
         '    return nms\n'
     )
     script = f"""
-import mmcv, torch
+import mmcv, sys, torch
 mmcv.__path__.append({str(tmp_path)!r})
 import hoyer_det
+print({{'hoyer_det.inference', 'mmdet.apis'}} & set(sys.modules))
 assert mmcv._ext.__file__ == {str(tmp_path / '_ext.py')!r}
 from mmcv.ops import nms
 try:
@@ -99,7 +100,7 @@ except RuntimeError as error:
     result = subprocess.run(
         [sys.executable, '-c', script], env=env, capture_output=True, text=True, check=False
     )
-    assert result.stdout == 'compiled nms\n', result.stderr
+    assert result.stdout == 'set()\ncompiled nms\n', result.stderr
 
 
 # ------------------------------------------------------------------------------------------------

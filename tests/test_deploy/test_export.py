@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import hoyer_det_runtime
@@ -13,7 +14,7 @@ import pytest
 import torch
 from hoyer_det.deploy import FiringLevel, fold
 from hoyer_det.deploy import export as export_module
-from hoyer_det.deploy.export import ExportSettings, export
+from hoyer_det.deploy.export import Exported, ExportSettings, export
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
 from mmengine.dataset import Compose, pseudo_collate
@@ -28,28 +29,39 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture(scope='module')
-def ssd_file(tmp_path_factory: pytest.TempPathFactory):
+def ssd(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Exported]:
+    """A detector, and its export with weights of four bits and NMS in the graph."""
     cfg = tiny_config('ssd')
-    path = tmp_path_factory.mktemp('export') / 'ssd.onnx'
-    settings = ExportSettings(weights=4, nms=True, engines=ENGINES)
-    assert export(tiny_detector(cfg), cfg, path, settings).ran == list(ENGINES)
-    return path
+    model, path = tiny_detector(cfg), tmp_path_factory.mktemp('export') / 'ssd.onnx'
+    outcome = export(model, cfg, path, ExportSettings(weights=4, nms=True, engines=ENGINES))
+    assert outcome.ran == list(ENGINES)
+    return model, outcome
+
+
+@pytest.fixture
+def ssd_file(ssd: tuple[torch.nn.Module, Exported]) -> Path:
+    return ssd[1].path
 
 
 @pytest.mark.parametrize('name', MODELS_BY_NAME)
-def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(name, tmp_path, picture):
+def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(
+    name, tmp_path, picture, request
+):
     cfg = tiny_config(name, keep_ratio=name == 'yolo')
-    model = tiny_detector(cfg)
-    outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))
+    if name == 'ssd':
+        bits, (model, outcome) = 4, request.getfixturevalue('ssd')
+    else:
+        bits, model = None, tiny_detector(cfg)
+        outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES))
     assert [comparison.engine for comparison in outcome.comparisons] == list(ENGINES)
     for comparison in outcome.comparisons:
         assert comparison.good and comparison.rounded == 0 and comparison.spikes > 1000
         assert 0.05 < np.mean(list(comparison.rates.values())) < 0.95
-    graph = onnx.load(tmp_path / 'm.onnx').graph
+    graph = onnx.load(outcome.path).graph
     stored = {tensor.name for tensor in graph.initializer}
     assert not any(n.op_type == 'Conv' and n.input[1] in stored for n in graph.node)  # but int8
     # Detections: MMDetection's pipeline and head on the folded network, the runtime on the file.
-    folded = fold(model, size=(SIDE, SIDE))
+    folded = fold(model, bits, size=(SIDE, SIDE))
     inverted = [m.invert for m in folded.modules() if isinstance(m, FiringLevel) and m.integer]
     assert name not in ('ssd', 'yolo') or torch.cat(inverted).any()
     cv2.imwrite(str(tmp_path / 'a.png'), picture)
@@ -60,7 +72,7 @@ def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(name, t
     if name == 'yolo':  # whose boxes MMDetection leaves where they are, also beside the image
         corners = expected.bboxes.split(2, 1)
         expected = expected[((corners[1] > 0) & (corners[0] < torch.tensor([80, 48]))).all(1)]
-    found = hoyer_det_runtime.load(tmp_path / 'm.onnx').predict(tmp_path / 'a.png', 0.0)[0]
+    found = hoyer_det_runtime.load(outcome.path).predict(tmp_path / 'a.png', 0.0)[0]
     assert len(expected) > 5 and found.classes == CLASSES and found.size == (48, 80)
     # Thresholds hold before the product in MMDetection.
     with_factor = name in ('yolo', 'fcos', 'atss')
@@ -146,13 +158,16 @@ class BackboneOfMeans(torch.nn.Module):
         pool, resize = torch.nn.functional.avg_pool2d, torch.nn.functional.interpolate
         spikes = resize(self.blocks(image), scale_factor=2, mode='bilinear')
         out = self.last(torch.cat([spikes, pool(image, 2)], 1))
-        return tuple(torch.nn.functional.max_pool2d(out, size) for size in (2, 4, 8))
+        return (torch.nn.functional.max_pool2d(out, 4),)
 
 
 def test_what_is_between_spikes_is_computed_as_real_values(tmp_path):
     cfg = tiny_config('ssd')
     cfg.model.backbone, cfg.model.neck = dict(type='BackboneOfMeans'), None
-    cfg.model.bbox_head.in_channels = (8, 8, 8)
+    head = cfg.model.bbox_head
+    head.in_channels = (8,)
+    for key in ('min_sizes', 'max_sizes', 'strides', 'ratios'):
+        head.anchor_generator[key] = head.anchor_generator[key][:1]
     model = tiny_detector(cfg)
     outcome = export(model, cfg, tmp_path / 'm.onnx', ExportSettings(engines=ENGINES[:2]))
     assert all(comparison.good for comparison in outcome.comparisons)

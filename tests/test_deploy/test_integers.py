@@ -146,7 +146,9 @@ def test_streams_are_exact_in_float32(depth):
         assert torch.equal(single, double)
 
 
-def test_darknet_by_act_cfg_reads_sums_of_spikes():
+def test_darknet_by_act_cfg_reads_sums_of_spikes(monkeypatch):
+    channels = (32, 8), (8, 8), (8, 16), (16, 16), (16, 16)
+    monkeypatch.setitem(Darknet.arch_settings, 53, ((1, 2, 8, 1, 1), channels))
     model = shaken(Darknet(53, out_indices=(5,), act_cfg=dict(type='HoyerSpike')), 32)
     folded = fold(model)
     most = {layer.note for layer in folded.folded_layers if layer.kind == 'integer'}

@@ -19,12 +19,14 @@ _PREPROCESSOR = dict(
 )
 _TEST = dict(score_thr=0.02, nms=dict(type='nms', iou_threshold=0.5), max_per_img=30, nms_pre=50)
 _VGG = dict(type='HoyerVGG', depth=11, width=1 / 16, act_cfg=_ACT, ceil_mode=True)
-_RESNET = dict(type='HoyerResNet', depth=18, base_channels=4, act_cfg=_ACT)
+_RESNET = dict(
+    type='HoyerResNet', depth=18, base_channels=4, num_stages=2, out_indices=(0, 1), act_cfg=_ACT
+)
 _FPN = dict(
     type='HoyerFPN',
-    in_channels=[8, 16, 32],
+    in_channels=[4, 8],
     out_channels=8,
-    num_outs=4,
+    num_outs=3,
     add_extra_convs='on_output',
     act_cfg=_ACT,
 )
@@ -60,26 +62,26 @@ MODELS_BY_NAME = dict(
     ),
     yolo=dict(
         type='YOLOV3',
-        backbone=dict(_VGG, out_indices=(2, 3, 4)),
+        backbone=dict(_VGG, out_indices=(2, 3)),
         neck=dict(
             type='HoyerYOLOV3Neck',
-            num_scales=3,
-            in_channels=[32, 32, 16],
-            out_channels=[16, 8, 4],
+            num_scales=2,
+            in_channels=[32, 16],
+            out_channels=[16, 8],
             act_cfg=_ACT,
         ),
         bbox_head=dict(
             type='HoyerYOLOV3Head',
             num_classes=3,
-            in_channels=[16, 8, 4],
-            out_channels=[16, 8, 8],
+            in_channels=[16, 8],
+            out_channels=[16, 8],
             act_cfg=_ACT,
             anchor_generator=dict(
                 type='YOLOAnchorGenerator',
-                base_sizes=[[(40, 40)], [(20, 30)], [(8, 10)]],
-                strides=[32, 16, 8],
+                base_sizes=[[(20, 30)], [(8, 10)]],
+                strides=[16, 8],
             ),
-            featmap_strides=[32, 16, 8],
+            featmap_strides=[16, 8],
         ),
     ),
     retinanet=dict(
@@ -89,12 +91,12 @@ MODELS_BY_NAME = dict(
         detector=dict(
             type='RetinaNet',
             data_preprocessor=_PREPROCESSOR,
-            backbone=dict(_RESNET, out_indices=(1, 2, 3)),
+            backbone=_RESNET,
             neck=_FPN,
             bbox_head=dict(
                 type='RetinaSepBNHead',
                 num_classes=3,
-                num_ins=4,
+                num_ins=3,
                 in_channels=8,
                 stacked_convs=1,
                 feat_channels=8,
@@ -104,7 +106,7 @@ MODELS_BY_NAME = dict(
                     octave_base_scale=4,
                     scales_per_octave=1,
                     ratios=[1.0],
-                    strides=[8, 16, 32, 64],
+                    strides=[4, 8, 16],
                 ),
                 bbox_coder=_DELTAS,
             ),
@@ -112,7 +114,7 @@ MODELS_BY_NAME = dict(
     ),
     fcos=dict(
         type='FCOS',
-        backbone=dict(_RESNET, out_indices=(1, 2, 3)),
+        backbone=_RESNET,
         neck=_FPN,
         bbox_head=dict(
             type='FCOSHead',
@@ -120,11 +122,11 @@ MODELS_BY_NAME = dict(
             in_channels=8,
             stacked_convs=1,
             feat_channels=8,
-            strides=[8, 16, 32, 64],
+            strides=[4, 8, 16],
             norm_cfg=dict(type='GN', num_groups=2),
         ),
     ),
-    # MMDetection's backbone calls its norms itself, and computes two stages that nobody reads.
+    # MMDetection's backbone calls its norms itself, and computes a stage that nobody reads.
     atss=dict(
         type='SpikingDetector',
         parts=['backbone'],
@@ -132,7 +134,14 @@ MODELS_BY_NAME = dict(
         detector=dict(
             type='ATSS',
             backbone=dict(
-                type='ResNet', depth=18, base_channels=4, stem_channels=4, out_indices=(0, 1)
+                type='ResNet',
+                depth=18,
+                num_stages=3,
+                strides=(1, 2, 2),
+                dilations=(1, 1, 1),
+                base_channels=4,
+                stem_channels=4,
+                out_indices=(0, 1),
             ),
             neck=dict(type='FPN', in_channels=[4, 8], out_channels=8, num_outs=2),
             bbox_head=dict(
@@ -155,9 +164,10 @@ MODELS_BY_NAME = dict(
         ),
     ),
 )
-# Thresholds that reach below the products of scores and objectness or centerness.
+# Thresholds and numbers that hold before the product with objectness or centerness, and leave out nothing.
 _TESTS = dict(
-    yolo=dict(_TEST, conf_thr=0.005),
+    yolo=dict(_TEST, conf_thr=0.005, nms_pre=1000),
+    fcos=dict(_TEST, nms_pre=1000),
     atss=dict(_TEST, score_thr=0.2, max_per_img=1000, nms_pre=1000),
 )
 

@@ -23,7 +23,8 @@ _RESNET = {
 }
 _R50 = {**_RESNET, 'neck.in_channels': [32, 64, 128, 256], 'neck.out_channels': 16}
 _DETR = {
-    **{key: value for key, value in _R50.items() if not key.startswith('neck')},
+    **_RESNET,
+    'backbone.depth': 18,
     'encoder.num_layers': 1,
     'decoder.num_layers': 1,
     'num_queries': 10,
@@ -67,7 +68,9 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     'vfnet': (
         'vfnet/vfnet_r50_fpn_1x_coco.py',
         {
-            **_R50,
+            **_RESNET,
+            'backbone.depth': 18,
+            'neck.in_channels': [8, 16, 32, 64],
             'neck.out_channels': 32,
             'bbox_head.in_channels': 32,
             'bbox_head.feat_channels': 32,
@@ -82,10 +85,10 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         {**_DARK, 'backbone.init_cfg': None, 'neck.in_channels': [32, 64, 128]},
     ),
     'ssdlite': ('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', {}),
-    'detr': ('detr/detr_r50_8xb2-150e_coco.py', {**_DETR, 'neck.in_channels': [256]}),
+    'detr': ('detr/detr_r50_8xb2-150e_coco.py', {**_DETR, 'neck.in_channels': [64]}),
     'deformable_detr': (
         'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
-        {**_DETR, 'neck.in_channels': [64, 128, 256]},
+        {**_DETR, 'neck.in_channels': [16, 32, 64]},
     ),
 }
 
