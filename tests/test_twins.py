@@ -166,10 +166,12 @@ def test_checkpoint_of_another_twin(trained, used, tmp_path):
         check_twin(cfg, str(file))
 
 
-def test_checkpoint_of_before_the_flag(tmp_path):
+@pytest.mark.parametrize('flag', ['', "twin = 'onebit'\n"])
+def test_checkpoint_of_before_the_flag_or_with_a_formatted_config(flag, tmp_path):
     file = tmp_path / 'net.pth'
     cfg, text = ssd('onebit')
-    text = text.replace("twin = 'onebit'\n", '')
+    assert "\ntwin='onebit'\n" in text
+    text = text.replace("twin='onebit'\n", flag)
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
     check_twin(cfg, str(file))
     with pytest.raises(ValueError, match='of the onebit twin, not of the level twin'):

@@ -77,7 +77,8 @@ def _check_classes(cfg: Config, options: dict[str, Any], path: str | Path) -> No
 
 def _read(path: str | Path) -> Config:
     try:
-        return Config.fromfile(path)
+        # Unformatted: yapf takes up to a second for its line breaks, several times in a training.
+        return Config.fromfile(path, format_python_code=False)
     except Exception as error:  # configs are code, so anything can happen
         text = ' '.join(str(error).split())
         raise ValueError(

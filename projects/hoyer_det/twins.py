@@ -83,6 +83,7 @@ def make_twin(cfg: Config, kind: str) -> Config:
         cfg_text=cfg.text or ' ',
         filename=file and str(file.with_name(f'{file.stem}_{kind}{file.suffix}')),
         env_variables=cfg.env_variables,
+        format_python_code=False,
     )
 
 
@@ -119,7 +120,7 @@ def check_twin(cfg: Config, path: str) -> None:
     if not isinstance(text, str):
         return
     wanted = cfg.get('twin') if cfg.get('twin') in TWINS else None
-    named = re.search(rf"^twin = '({_KINDS})'$", text, re.MULTILINE)
+    named = re.search(rf"^twin\s*=\s*'({_KINDS})'$", text, re.MULTILINE)
     if named:
         trained = named[1]
     elif wanted is None:

@@ -13,8 +13,7 @@ import torch
 from hoyer_det.compat import patches
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.models.dense_heads import SSDHead
-from mmengine import Config, ConfigDict
-from mmengine.config import config
+from mmengine import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -187,25 +186,3 @@ def test_protection_stays_on(tmp_path, attack):
     torch.save({'meta': attack}, tmp_path / 'bad.pth')
     with pytest.raises(Exception, match='(?i)unsupported|refused|blocklisted|not allowed'):
         torch.load(tmp_path / 'bad.pth')
-
-
-def test_a_config_is_formatted_once(monkeypatch):
-    made = []
-
-    def format_code(text, style_config, **others):
-        made.append(text)
-        return f'# {style_config["based_on_style"]} {others}\n{text}', True
-
-    monkeypatch.setattr(config, 'FormatCode', format_code)
-    with monkeypatch.context() as newer:
-        newer.setattr(mmengine, '__version__', '0.10.8')
-        patches.format_each_config_once()
-    assert config.FormatCode is format_code
-    patches.format_each_config_once()
-    once = config.FormatCode
-    patches.format_each_config_once()
-    assert config.FormatCode is once
-    one, other = Config(dict(a=1)), Config(dict(a=2))
-    texts = [one.pretty_text, one.pretty_text, other.pretty_text, one.pretty_text]
-    assert texts == [f'# pep8 {{}}\na={number}' for number in (1, 1, 2, 1)]
-    assert made == ['a=1', 'a=2']

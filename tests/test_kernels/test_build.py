@@ -21,9 +21,8 @@ def fresh(tmp_path, monkeypatch):
     """A machine on which nothing was compiled yet."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.delenv('CC', raising=False)
-    monkeypatch.setattr(
-        build, '_FLAGS', ('-O0', '-fPIC')
-    )  # compiled sooner; what it computes is not asked
+    # What the kernels compute is not asked here: compiled without optimization, which takes less time.
+    monkeypatch.setattr(build, '_FLAGS', ('-O0', '-fPIC'))
     build.library.cache_clear()
     yield
     build.library.cache_clear()

@@ -76,13 +76,9 @@ class CommandRunner(Runner):
         self._timestamp = stamp[0]
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        """Log the environment and the config, in the lines that MMEngine makes of it.
-
-        Without yapf, which would search for nicer line breaks for up to a second, at each start.
-        """
-        object.__setattr__(self.cfg, '_format_python_code', False)
+        """Log the environment and the config, which must be one that a file can hold."""
         try:
-            ast.parse(self.cfg.pretty_text)  # as yapf did
+            ast.parse(self.cfg.pretty_text)
         except SyntaxError as error:
             raise ValueError(
                 f'{self.cfg.filename}: {str(error.text).strip()}: cannot be written into a config file'

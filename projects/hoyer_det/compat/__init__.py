@@ -18,4 +18,3 @@ def apply() -> None:
     patches.trust_mmengine_checkpoints()
     patches.take_missing_iscrowd_for_0()
     patches.silence_pkg_resources()
-    patches.format_each_config_once()

@@ -1,6 +1,5 @@
 """Patches of the pinned OpenMMLab packages; each says which release ends it, and then does nothing."""
 
-import functools
 import pickle
 import warnings
 from typing import Any
@@ -98,29 +97,3 @@ def silence_pkg_resources() -> None:
         warnings.filterwarnings(
             'ignore', message='pkg_resources is deprecated', category=UserWarning
         )
-
-
-def format_each_config_once() -> None:
-    """Keep what ``Config.pretty_text`` made of a text.
-
-    A training asks six times for the same, and formatting it takes most of a second each time. Ends with the
-    first release after mmengine 0.10.7, which must keep it itself.
-    """
-    from mmengine.config import config
-
-    format_code = config.FormatCode
-    newer = digit_version(mmengine.__version__) > digit_version('0.10.7')
-    if newer or hasattr(format_code, 'kept'):
-        return
-
-    @functools.lru_cache(maxsize=4)
-    def kept(
-        text: str, style: tuple[tuple[str, Any], ...], others: tuple[tuple[str, Any], ...]
-    ) -> Any:
-        return format_code(text, style_config=dict(style), **dict(others))
-
-    def format_once(text: str, style_config: dict[str, Any], **others: Any) -> Any:
-        return kept(text, tuple(style_config.items()), tuple(others.items()))
-
-    format_once.kept = kept
-    config.FormatCode = format_once
