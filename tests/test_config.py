@@ -11,6 +11,7 @@ from hoyer_det.config import check_data, dataset_classes, load_config
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.config import config as config_module
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -143,6 +144,12 @@ def test_options_are_merged_after_the_move() -> None:
     cfg = load_config(CONFIGS / 'hoyer_ssd_voc.py', options)
     assert cfg.test_dataloader.dataset.data_root == 'other/'
     assert cfg.val_dataloader.dataset.data_root == 'new/'
+
+
+def test_config_is_not_formatted_by_yapf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, 'FormatCode', None)
+    text = load_config(CONFIGS / 'hoyer_ssd_voc.py').pretty_text
+    assert Config.fromstring(text, '.py').model.type == 'SingleStageDetector'
 
 
 def test_misspelt_first_key_is_refused() -> None:
