@@ -5,6 +5,7 @@ import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -131,15 +132,15 @@ def test_tracing_export_and_fake_tensors():
 
 
 @pytest.mark.parametrize(
-    'net',
+    'build',
     [
-        HoyerVGG(11, 0.1, ssd_tail=True, ceil_mode=True, bias_spread=1.0),
-        HoyerVGG(11, 0.1, with_cp=True, bias_spread=1.0),
-        HoyerVGG(11, 0.1, ssd_tail=True, shortcut=True, bias_spread=1.0),
-        HoyerVGG(11, 0.1, frozen_stages=1, norm_eval=True, bias_spread=1.0),
-        HoyerVGG(11, 0.1, norm_cfg=dict(type='GN', num_groups=1), bias_spread=1.0),
-        HoyerResNet(18, base_channels=4, bias_spread=1.0),
-        HoyerResNet(50, base_channels=4, deep_stem=True, with_cp=True, bias_spread=1.0),
+        partial(HoyerVGG, 11, 0.1, ssd_tail=True, ceil_mode=True, bias_spread=1.0),
+        partial(HoyerVGG, 11, 0.1, with_cp=True, bias_spread=1.0),
+        partial(HoyerVGG, 11, 0.1, ssd_tail=True, shortcut=True, bias_spread=1.0),
+        partial(HoyerVGG, 11, 0.1, frozen_stages=1, norm_eval=True, bias_spread=1.0),
+        partial(HoyerVGG, 11, 0.1, norm_cfg=dict(type='GN', num_groups=1), bias_spread=1.0),
+        partial(HoyerResNet, 18, base_channels=4, bias_spread=1.0),
+        partial(HoyerResNet, 50, base_channels=4, deep_stem=True, with_cp=True, bias_spread=1.0),
     ],
     ids=[
         'vgg',
@@ -151,11 +152,11 @@ def test_tracing_export_and_fake_tensors():
         'resnet50-checkpoint',
     ],
 )
-def test_whole_backbones(net, monkeypatch):
+def test_whole_backbones(build, monkeypatch):
     monkeypatch.setattr(convolution, 'SLICE', 500)
     monkeypatch.setattr(convolution, 'SMALLEST', 0)
     torch.manual_seed(0)
-    x = torch.randn(3, 3, 48, 64)
+    net, x = build(), torch.randn(3, 3, 48, 64)
     fast, plain = training_step(net, x), training_step(net, x, plain=True)
     assert_same(fast, plain, rtol=2e-3)
 
