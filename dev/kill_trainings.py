@@ -1,7 +1,7 @@
 """Kill a training again and again, resume it, and compare all bits: ``python dev/kill_trainings.py``.
 
-The training has random augmentation, a repeated data set, two workers and averaged weights. It runs once
-to its end, and once with SIGKILLs at random moments, every third in a validation.
+The training has random augmentation and input sizes, a repeated data set, two workers and averaged
+weights. It runs once to its end, and once with SIGKILLs at random moments, every third in a validation.
 """
 
 import argparse
@@ -31,6 +31,11 @@ model = dict(
     backbone=dict(width=0.0625),
     neck=dict(in_channels=(32, 64), out_channels=(32, 64, 32, 32)),
     bbox_head=dict(in_channels=(32, 64, 32, 32)),
+    data_preprocessor=dict(
+        batch_augments=[
+            dict(type='BatchSyncRandomResize', random_size_range=(128, 192), interval=3)
+        ]
+    ),
 )
 data = _base_.train_dataloader.dataset
 data.update(

@@ -95,3 +95,10 @@ def test_runs_of_the_same_second_have_log_folders_of_their_own(tmp_path):
     runners = [CommandRunner.from_cfg(config(tmp_path)) for _ in range(2)]
     assert len({runner.log_dir for runner in runners}) == 2
     assert time.time() - before < 60
+
+
+def test_default_hooks_may_be_switched_off(tmp_path):
+    cfg = config(tmp_path)
+    cfg.default_hooks = dict(visualization=None, timer=None)
+    names = {type(hook).__name__ for hook in CommandRunner.from_cfg(cfg).hooks}
+    assert 'LoggerHook' in names and 'IterTimerHook' not in names

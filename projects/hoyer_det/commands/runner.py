@@ -18,10 +18,14 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from ..engine.input_size_hook import InputSizeHook
 from ..engine.pending_validation_hook import PendingValidationHook
 from ..engine.seeding import SeedIterationsHook, seeded_loader
 from ..errors import naming
 from .processes import on_cpu, without_devices
+
+# MMEngine's default hooks.
+_DEFAULTS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 class CommandRunner(Runner):
@@ -33,7 +37,7 @@ class CommandRunner(Runner):
     complete, and the folders above are removed only while they are empty.
 
     A training that is resumed equals the one that was never interrupted: see ``SeededBatchSampler``,
-    ``SeedIterationsHook`` and ``PendingValidationHook``.
+    ``SeedIterationsHook``, ``InputSizeHook`` and ``PendingValidationHook``.
 
     After construction, what else can fail before the first iteration goes into :meth:`set_up`::
 
@@ -113,11 +117,17 @@ class CommandRunner(Runner):
                     return f'{key}.{name}'
         return 'hooks'
 
-    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+    def register_hooks(
+        self,
+        default_hooks: dict[str, Hook | dict[str, Any] | None] | None = None,
+        custom_hooks: list[Hook | dict[str, Any]] | None = None,
+    ) -> None:
         """Register the hooks of the config, and those that make a resumed training exact."""
-        super().register_hooks(*args, **kwargs)
-        self.register_hook(SeedIterationsHook())
-        self.register_hook(PendingValidationHook())
+        # MMEngine takes None for its own alone.
+        kept = {k: v for k, v in (default_hooks or {}).items() if v is not None or k in _DEFAULTS}
+        super().register_hooks(kept, custom_hooks)
+        for hook in (SeedIterationsHook(), InputSizeHook(), PendingValidationHook()):
+            self.register_hook(hook)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the loop, with seeds for the samples of its data loader."""

@@ -3,6 +3,7 @@
 from .dataset_runner import DatasetRunner
 from .distillation_hook import DistillationHook
 from .finite_hook import CheckFiniteHook
+from .input_size_hook import InputSizeHook
 from .neuron_settings import NeuronSettingsHook
 from .pending_validation_hook import PendingValidationHook
 from .pictures_hook import DetectionPicturesHook
@@ -21,6 +22,7 @@ __all__ = [
     'DetectionPicturesHook',
     'DistillationHook',
     'HoyerRegularizerHook',
+    'InputSizeHook',
     'NeuronSettingsHook',
     'PendingValidationHook',
     'SeedIterationsHook',
