@@ -52,9 +52,9 @@ def make_hook(folder, **options) -> DetectionPicturesHook:
     return DetectionPicturesHook(**options)
 
 
-def evaluate(hook, samples, task: str = 'val', epoch: int = 0) -> None:
+def evaluate(hook, samples, task: str = 'val', epoch: int = 0, iteration: int = 0) -> None:
     """What the loop does for three batches of two images."""
-    runner = SimpleNamespace(epoch=epoch, iter=0)
+    runner = SimpleNamespace(epoch=epoch, iter=iteration)
     getattr(hook, f'before_{task}_epoch')(runner)
     for index in range(3):
         outputs = samples[2 * index : 2 * index + 2]
@@ -73,6 +73,13 @@ def test_the_first_images_are_drawn_once_each(tmp_path, samples, task):
     assert names(folder) == [f'{task}_image{index}_0.png' for index in range(3)]
     evaluate(hook, samples, task, epoch=7)  # the same images again, under the new epoch
     assert names(folder) == [f'{task}_image{i}_{e}.png' for i in range(3) for e in (0, 7)]
+
+
+def test_iterations_count_where_there_are_no_epochs(tmp_path, samples):
+    hook = make_hook(tmp_path, num_images=1)
+    for iteration in (200, 400):
+        evaluate(hook, samples, iteration=iteration)
+    assert names(tmp_path) == ['val_image0_200.png', 'val_image0_400.png']
 
 
 @pytest.mark.parametrize('score_thr', [0.3, 0.6])

@@ -51,7 +51,8 @@ class DetectionPicturesHook(DetVisualizationHook):
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
         """Draw what is still to be drawn."""
-        self._draw(outputs, 'val', runner.epoch)
+        # A loop of iterations stays in epoch 0.
+        self._draw(outputs, 'val', runner.epoch or runner.iter)
 
     def after_test_iter(
         self,
