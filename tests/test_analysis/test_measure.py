@@ -30,7 +30,7 @@ def test_images_are_spread_over_the_data_set():
     assert [batch['inputs'] for batch in spread_images(Numbers(), 99)] == [[i] for i in range(10)]
 
 
-@pytest.mark.parametrize('wrapped', [None, 'RepeatDataset', 'ConcatDataset'])
+@pytest.mark.parametrize('wrapped', [None, 'RepeatDataset', 'ConcatDataset', 'validation'])
 def test_training_images_come_through_the_pipeline_of_evaluation(voc_folder, wrapped):
     cfg = load_config(CONFIG, dict(data_root=str(voc_folder)))
     plain = cfg.train_dataloader.dataset
@@ -38,6 +38,9 @@ def test_training_images_come_through_the_pipeline_of_evaluation(voc_folder, wra
         cfg.train_dataloader.dataset = dict(type=wrapped, times=3, dataset=plain)
     elif wrapped == 'ConcatDataset':
         cfg.train_dataloader.dataset = dict(type=wrapped, datasets=[plain, copy.deepcopy(plain)])
+    elif wrapped == 'validation':
+        parts = [cfg.val_dataloader.dataset]
+        cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
     dataset = build_dataset(cfg, 'train')
     assert len(dataset) == (8 if wrapped == 'ConcatDataset' else 4)
     first, again = dataset[1], dataset[1]

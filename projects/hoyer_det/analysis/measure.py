@@ -103,7 +103,7 @@ def build_dataset(cfg: Config, split: str) -> Any:
             raise ValueError(
                 f'--data train: {cfg.filename} has no val_dataloader to take a pipeline of'
             )
-        dataset = _with_pipeline(dataset, cfg.val_dataloader.dataset.pipeline)
+        dataset = _with_pipeline(dataset, _pipeline(cfg.val_dataloader.dataset))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with naming(cfg, f'{split}_dataloader.dataset'):
         dataset = DATASETS.build(dataset)
@@ -172,6 +172,13 @@ def _with_pipeline(dataset: Any, pipeline: Any) -> Any:
         parts = [_with_pipeline(part, pipeline) for part in dataset['datasets']]
         return dict(type='ConcatDataset', datasets=parts)
     return dict(dataset, pipeline=pipeline)
+
+
+def _pipeline(dataset: Any) -> Any:
+    """Return the pipeline of a data set, or of the first that its wrappers hold."""
+    while 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset.get('pipeline', [])
 
 
 def _pixels(inputs: torch.Tensor) -> np.ndarray:
