@@ -358,6 +358,18 @@ CHECKPOINTS = [
         'optim_wrapper.optimizer.lr=0.002',
     ),
     Case(
+        'train: resume with another rate, by the key of MMEngine',
+        'train voc.py --work-dir work --cfg-options resume=True optim_wrapper.optimizer.lr=0.5',
+        'epoch_2.pth',
+        'optim_wrapper.optimizer.lr=0.002',
+    ),
+    Case(
+        'train: resume with another batch size',
+        'train voc.py --work-dir work --resume --cfg-options train_dataloader.batch_size=1',
+        'epoch_2.pth',
+        'train_dataloader.batch_size=2, now it is 1',
+    ),
+    Case(
         'train: resume from damaged files alone',
         'train voc.py --work-dir work --resume',
         'epoch_2.pth',

@@ -156,6 +156,8 @@ HOOKS = [
     option(
         'default_hooks.checkpoint.interval=often', 'default_hooks.checkpoint.interval', "'often'"
     ),
+    option('default_hooks.checkpoint.out_dir=there', 'default_hooks.checkpoint.out_dir', "'there'"),
+    option('default_hooks.checkpoint.by_epoch=False', 'checkpoint.by_epoch', 'IterBasedTrainLoop'),
     option('default_hooks.checkpoint.intervall=2', 'intervall', 'is interval meant'),
     option('default_hooks.logger.interval=0', 'default_hooks.logger.interval', 'at least 1'),
     option('default_hooks.logger.type=NoHook', 'default_hooks.logger', 'NoHook'),

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from typing import Any
 
 from mmengine.config import Config
 
@@ -9,11 +10,13 @@ from ..engine.checkpoint import check_checkpoint, newest_good_checkpoint
 from ..twins import check_twin
 from ..weights.reading import read_checkpoint
 from ..weights.stored_config import stored_config
-from .differences import first_difference
+from .differences import first_difference, learning_settings
 from .from_twin import drop_starts
 
 # Read once, into the optimizer and the schedulers, whose states a checkpoint brings back.
 _KEPT = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+# The schedules count iterations, of which an epoch has as many as there are batches.
+_BATCH = 'train_dataloader.batch_size'
 
 
 def newest(work_dir: str) -> str | None:
@@ -74,11 +77,16 @@ def resume_from(cfg: Config, checkpoint: str | None) -> None:
     check_twin(cfg, checkpoint)
     check_checkpoint(cfg, checkpoint)
     meta = read_checkpoint(checkpoint).meta
-    if 'cfg' in meta:
-        check_same_steps(stored_config(meta, checkpoint), cfg, checkpoint)
     if 'seed' in meta:  # else the order of the images would be another from here on
+        asked = (cfg.get('randomness') or {}).get('seed')
+        if asked not in (None, meta['seed']):
+            print(f'randomness.seed={asked}: a resumed training keeps its seed, {meta["seed"]}')
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': meta['seed']}
     drop_starts(cfg.model)
+    if 'cfg' in meta:
+        stored = stored_config(meta, checkpoint)
+        check_same_steps(stored, cfg, checkpoint)
+        _tell_difference(stored, cfg)
 
 
 def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
@@ -87,8 +95,8 @@ def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
     Raises:
         ValueError: Names the key and both values.
     """
-    for key in _KEPT:
-        difference = first_difference(stored.get(key), cfg.get(key), key)
+    for key in (*_KEPT, _BATCH):
+        difference = first_difference(_value(stored, key), _value(cfg, key), key)
         if difference is not None:
             name, before, now = difference
             raise ValueError(
@@ -96,3 +104,24 @@ def check_same_steps(stored: Config, cfg: Config, checkpoint: str) -> None:
                 'training would not follow; set it back, or start a new training from these weights '
                 f'without --resume: --work-dir ANOTHER --cfg-options load_from={checkpoint}'
             )
+
+
+def _value(cfg: Config, key: str) -> Any:
+    """Return the value of a dotted key, None if it is not there."""
+    for name in key.split('.'):
+        cfg = (cfg or {}).get(name)
+    return cfg
+
+
+def _tell_difference(stored: Config, cfg: Config) -> None:
+    """Print the first other setting that decides which weights a training ends with."""
+    drop_starts(stored.get('model'))
+    before, now = (learning_settings(each) for each in (stored, cfg))
+    for settings in (before, now):
+        settings.pop('load_from', None)
+    difference = first_difference(before, now)
+    if difference is not None:
+        name, then, value = difference
+        print(
+            f'{name}={value!r}: was {then!r} when the checkpoint was written; it counts from here on'
+        )

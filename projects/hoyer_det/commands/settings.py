@@ -111,6 +111,7 @@ def check_settings(cfg: Config, command: str) -> None:
     if command == 'train':
         _check_validation(cfg)
         _check_sampler(cfg)
+        _check_checkpoints(cfg)
         _check_steps(cfg)
 
 
@@ -136,14 +137,32 @@ def _check_validation(cfg: Config) -> None:
 def _check_sampler(cfg: Config) -> None:
     """Refuse a sampler without an end in a loop that waits for the end of an epoch."""
     sampler = (cfg.train_dataloader.get('sampler') or {}).get('type')
-    loop, by_epoch = cfg.train_cfg.get('type'), cfg.train_cfg.get('by_epoch', True)
-    if str(sampler).split('.')[-1] in _ENDLESS and (
-        loop == 'EpochBasedTrainLoop' or (loop is None and by_epoch)
-    ):
+    if str(sampler).split('.')[-1] in _ENDLESS and _counts_epochs(cfg):
         raise ValueError(
             f'{cfg.filename}: train_dataloader.sampler.type={sampler!r}: has no end, and train_cfg counts '
             "epochs; take 'DefaultSampler', or an IterBasedTrainLoop"
         )
+
+
+def _check_checkpoints(cfg: Config) -> None:
+    """Refuse checkpoints that a training could not be resumed from as if it had never ended."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('out_dir') is not None:
+        raise ValueError(
+            f'{cfg.filename}: default_hooks.checkpoint.out_dir={hook["out_dir"]!r}: --resume looks for '
+            'checkpoints in the work folder; leave it out and choose a --work-dir'
+        )
+    if not hook.get('by_epoch', True) and _counts_epochs(cfg):
+        raise ValueError(
+            f'{cfg.filename}: default_hooks.checkpoint.by_epoch=False: train_cfg counts epochs, and one that '
+            'is resumed within begins again; leave it out, or take an IterBasedTrainLoop'
+        )
+
+
+def _counts_epochs(cfg: Config) -> bool:
+    """Tell whether the training goes by epochs rather than iterations."""
+    loop = cfg.train_cfg.get('type')
+    return loop == 'EpochBasedTrainLoop' or (loop is None and cfg.train_cfg.get('by_epoch', True))
 
 
 def _check_steps(cfg: Config) -> None:

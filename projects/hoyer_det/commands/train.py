@@ -79,11 +79,19 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
                 f'{note}: this work folder holds a training by {flag}; add {flag} --resume to go on with '
                 'it, or choose another --work-dir'
             )
-    if args.resume is not None:
-        if args.resume != 'auto':
-            check_resumable(args.resume)
-        resume_from(cfg, newest(cfg.work_dir) if args.resume == 'auto' else args.resume)
+    checkpoint = _resumed(args, cfg)
+    if checkpoint is not None:
+        if checkpoint != 'auto':
+            check_resumable(checkpoint)
+        resume_from(cfg, newest(cfg.work_dir) if checkpoint == 'auto' else checkpoint)
     return make_runner(cfg)
+
+
+def _resumed(args: argparse.Namespace, cfg: Config) -> str | None:
+    """Return what to go on from: a checkpoint, ``'auto'`` or None; MMEngine's ``resume=True`` counts, too."""
+    if args.resume is None and cfg.get('resume'):
+        return cfg.get('load_from') or 'auto'
+    return args.resume
 
 
 def build_config(args: argparse.Namespace) -> Config:
@@ -171,7 +179,7 @@ def run_stages(args: argparse.Namespace) -> None:
                 f'{cfg.filename}: val_dataloader=None: {flag} evaluates what each stage reached; give it '
                 f'data, or leave {flag} out'
             )
-        resume = args.resume is not None
+        resume = _resumed(args, cfg) is not None
         if args.from_twin:
             share = TWIN_SHARE if args.twin_share is None else args.twin_share
             training = FromTwin(cfg, share, not args.no_teacher, resume)

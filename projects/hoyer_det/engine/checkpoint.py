@@ -1,5 +1,6 @@
 """Refuses checkpoints that cannot be read, are not finite, or do not belong to a model."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def _refuse(path: str, nonfinite: str | None) -> None:
 def _build(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with naming(cfg, 'model'):
-        return MODELS.build(cfg.model)
+        return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their heads' settings
 
 
 def _other_shapes(weights: dict[str, Tensor], model: nn.Module, but: str = '$^') -> list[str]:
