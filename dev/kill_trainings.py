@@ -33,7 +33,7 @@ model = dict(
     bbox_head=dict(in_channels=(32, 64, 32, 32)),
     data_preprocessor=dict(
         batch_augments=[
-            dict(type='BatchSyncRandomResize', random_size_range=(128, 192), interval=3)
+            dict(type='BatchSyncRandomResize', random_size_range=(128, 192), interval=2)
         ]
     ),
 )
