@@ -14,7 +14,7 @@ from ..engine.storage import replacing
 from .differences import first_difference
 
 _SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
-MakeRunner = Callable[[Config], Runner]  # makes the runner of a config
+MakeRunner = Callable[..., Runner]  # `make_runner` of `hoyer-det train`
 # Lets a config go on from the newest checkpoint in its work folder.
 Resume = Callable[[Config], None]
 
