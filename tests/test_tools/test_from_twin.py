@@ -125,6 +125,26 @@ def test_what_cannot_teach_is_refused_before_its_training(name: str, tmp_path: P
     FromTwin(cfg, 0.5, teacher=False)
 
 
+@pytest.mark.parametrize('teacher', [True, False])
+def test_teacher_may_change_until_fine_tuning_has_a_checkpoint(
+    teacher: bool, tmp_path: Path
+) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    FromTwin(cfg, 0.5, teacher)._write_note()
+    for stage in ('twin', 'conversion'):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / 'epoch_1.pth').touch()
+    changed = FromTwin(cfg, 0.5, not teacher, resume=True)
+    changed._write_note()
+    assert json.loads((tmp_path / 'from_twin.json').read_text())['plan']['teacher'] is not teacher
+    with pytest.raises(ValueError, match='has epochs.0=12, now it is 18'):
+        FromTwin(cfg, 0.75, teacher, resume=True)
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(ValueError, match=f'has teacher={not teacher}, now it is {teacher}'):
+        FromTwin(cfg, 0.5, teacher, resume=True)
+
+
 def test_head_that_cannot_teach_is_refused_before_its_training(
     voc_folder: Path, tmp_path: Path, run_tool: Callable
 ) -> None:

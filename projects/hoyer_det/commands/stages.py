@@ -35,6 +35,7 @@ class StagedTraining:
         plan: What must be the same to go on with what is in the folder.
         epochs: Epochs of the stages that train, by name.
         resume: Whether to go on with it.
+        of_last: Keys of the plan that may change until the last stage has a checkpoint.
 
     Attributes:
         stages: By name, checkpoint and metrics of what is complete.
@@ -51,6 +52,7 @@ class StagedTraining:
         plan: dict[str, Any],
         epochs: dict[str, int],
         resume: bool = False,
+        of_last: tuple[str, ...] = (),
     ) -> None:
         self.work_dir = Path(work_dir)
         self.resume = resume
@@ -59,7 +61,7 @@ class StagedTraining:
         self._epochs = epochs
         self._flag = flag
         self._note = note_of(work_dir, flag)
-        self._read_note()
+        self._read_note(of_last)
 
     @property
     def begun(self) -> bool:
@@ -106,7 +108,7 @@ class StagedTraining:
         )
         self._write_note()
 
-    def _read_note(self) -> None:
+    def _read_note(self, of_last: tuple[str, ...]) -> None:
         path = self._note
         for flag in FLAGS:
             other = note_of(str(self.work_dir), flag)
@@ -129,11 +131,13 @@ class StagedTraining:
             )
         try:
             note = json.loads(path.read_text())
-            plan, self.stages = note['plan'], note['stages']
+            plan, self.stages = dict(note['plan']), note['stages']
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f'{path}: cannot be read as the note of a training by {self._flag}; choose another --work-dir'
             ) from None
+        if not any(self.work_dir.glob('*.pth')):
+            plan.update({key: self.plan[key] for key in of_last})
         difference = first_difference(plan, self.plan)
         if difference is not None:
             name, before, now = difference
