@@ -145,6 +145,14 @@ def test_teacher_may_change_until_fine_tuning_has_a_checkpoint(
         FromTwin(cfg, 0.5, teacher, resume=True)
 
 
+def test_last_epoch_must_be_saved(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    with pytest.raises(ValueError, match='save_last=False: with --from-twin each stage goes on'):
+        FromTwin(cfg, 0.5)
+
+
 def test_head_that_cannot_teach_is_refused_before_its_training(
     voc_folder: Path, tmp_path: Path, run_tool: Callable
 ) -> None:

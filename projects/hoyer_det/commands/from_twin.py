@@ -57,7 +57,7 @@ class FromTwin(StagedTraining):
         epochs = _epochs(cfg, share)
         plan = dict(epochs=list(epochs), teacher=teacher, **learning_settings(cfg))
         names = dict(zip(('twin', 'fine-tuning'), epochs, strict=True))
-        super().__init__(cfg.work_dir, '--from-twin', plan, names, resume, of_last=('teacher',))
+        super().__init__(cfg, '--from-twin', plan, names, resume, of_last=('teacher',))
         self._twin = make_twin(cfg, 'relu')
         self._twin.work_dir = str(self.work_dir / 'twin')
         _shorten(self._twin, epochs[0])

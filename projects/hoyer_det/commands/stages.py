@@ -30,7 +30,7 @@ class StagedTraining:
     A stage that stands there, and whose checkpoint is there, is not run again.
 
     Args:
-        work_dir: The work folder.
+        cfg: Config of the last stage, with a ``work_dir``.
         flag: Flag of ``hoyer-det train`` that asks for it, for messages.
         plan: What must be the same to go on with what is in the folder.
         epochs: Epochs of the stages that train, by name.
@@ -42,25 +42,26 @@ class StagedTraining:
 
     Raises:
         ValueError: If the work folder holds such a training with another plan, or one without
-            ``resume``, or a training of another kind.
+            ``resume``, or a training of another kind; or the last epoch is not saved.
     """
 
     def __init__(
         self,
-        work_dir: str,
+        cfg: Config,
         flag: str,
         plan: dict[str, Any],
         epochs: dict[str, int],
         resume: bool = False,
         of_last: tuple[str, ...] = (),
     ) -> None:
-        self.work_dir = Path(work_dir)
+        check_last_saved(cfg, flag)
+        self.work_dir = Path(cfg.work_dir)
         self.resume = resume
         self.plan = plan
         self.stages: dict[str, dict[str, Any]] = {}
         self._epochs = epochs
         self._flag = flag
-        self._note = note_of(work_dir, flag)
+        self._note = note_of(cfg.work_dir, flag)
         self._read_note(of_last)
 
     @property
@@ -160,6 +161,24 @@ class _LastMetrics(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         self.metrics = metrics
+
+
+def check_last_saved(cfg: Config, flag: str) -> None:
+    """Refuse a checkpoint hook that may leave out the last epoch of a stage.
+
+    Raises:
+        ValueError: Names the key and its value.
+    """
+    key, hook = 'default_hooks.checkpoint', (cfg.get('default_hooks') or {}).get('checkpoint', {})
+    if hook is not None:
+        every = hook.get('interval') == 1 and hook.get('by_epoch', True)
+        if hook.get('save_last', True) or (every and not hook.get('save_begin')):
+            return
+        key, hook = f'{key}.save_last', hook.save_last
+    raise ValueError(
+        f'{cfg.filename}: {key}={hook!r}: with {flag} each stage goes on from the last epoch of the one '
+        'before, which must be saved; leave it out'
+    )
 
 
 def note_of(work_dir: str, flag: str) -> Path:
