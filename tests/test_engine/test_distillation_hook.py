@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hoyer_det.engine import DistillationHook
-from hoyer_det.engine.distillation_hook import _difference, distillation
-from mmdet.models.dense_heads import YOLOV3Head
+from hoyer_det.engine.distillation_hook import _difference, distillation, incomparable
+from mmdet.models.dense_heads import SSDHead, YOLOV3Head
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 from tiny_ssd import Watch, build_ssd, train
 from torch import nn
 
@@ -115,13 +117,79 @@ def test_yolo_by_its_definition():
     assert _difference(head, student, student).abs() < 1e-5
 
 
+def test_answers_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match='same classes, anchors and strides'):
+        _difference(SimpleNamespace(cls_out_channels=3), answers(0, 3), answers(1, 4))
+
+
+def head(kind: str, **settings) -> nn.Module:
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    common = dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1)
+    return MODELS.build(dict(type=kind, **common, **settings)).eval()
+
+
+def point_head(kind: str, **settings) -> nn.Module:
+    ranges = ((-1, 64), (64, 1e8))
+    return head(kind, strides=(8, 16), regress_ranges=ranges, norm_cfg=None, **settings)
+
+
+def anchor_head(kind: str, **settings) -> nn.Module:
+    anchors = dict(type='AnchorGenerator', ratios=[1.0], scales=[8], strides=[8, 16])
+    return head(kind, anchor_generator=anchors, **settings)
+
+
+QUALITY = dict(type='QualityFocalLoss', use_sigmoid=True)
+LEVELS = dict(
+    anchor_generator=dict(
+        type='YOLOAnchorGenerator', base_sizes=[[(9, 9)], [(5, 5)]], strides=[16, 8]
+    ),
+    featmap_strides=(16, 8),
+)
+
+
 @pytest.mark.parametrize(
-    ('head', 'classes', 'message'),
+    ('build', 'reason'),
     [
-        (SimpleNamespace(cls_out_channels=3), 4, 'same classes, anchors and strides'),
-        (nn.Identity(), 3, 'Identity does not return class scores'),
+        (lambda: point_head('FCOSHead'), None),
+        (lambda: anchor_head('RetinaHead'), None),
+        (lambda: anchor_head('ATSSHead', norm_cfg=None), None),
+        (lambda: head('YOLOXHead', strides=(8, 16)), None),
+        (lambda: YOLOV3Head(2, in_channels=[8] * 2, out_channels=[8] * 2, **LEVELS).eval(), None),
+        (lambda: point_head('FCOSHead', norm_on_bbox=True), 'other scores or boxes in training'),
+        (lambda: point_head('VFNetHead'), 'other scores or boxes in training'),
+        (
+            lambda: anchor_head('GFLHead', loss_cls=QUALITY, norm_cfg=None),
+            'does not return 4 numbers',
+        ),
+        (lambda: nn.Identity().eval(), 'does not return class scores and boxes'),
     ],
 )
-def test_heads_that_cannot_be_compared_are_refused(head, classes, message):
-    with pytest.raises(ValueError, match=message):
-        _difference(head, answers(0, 3), answers(1, classes))
+def test_heads_that_can_be_compared(build, reason):
+    asked = build()
+    features = tuple(torch.rand(2, 8, side, side) for side in (8, 4))
+    before = copy.deepcopy(asked.state_dict())
+    found = incomparable(asked, features)
+    assert found is None if reason is None else reason in found
+    assert not any(module.training for module in asked.modules())
+    assert all(torch.equal(value, before[name]) for name, value in asked.state_dict().items())
+
+
+def test_teacher_that_answers_otherwise_than_it_was_taught_is_refused(tmp_path, monkeypatch):
+    class Scaled(SSDHead):
+        def forward(self, features):
+            scores, boxes = super().forward(features)
+            return scores, boxes if self.training else [8 * box for box in boxes]
+
+    file, _ = teacher_file(tmp_path)
+
+    def build(cfg):
+        teacher = build_ssd('ReLU')
+        teacher.bbox_head.__class__ = Scaled
+        return teacher
+
+    registry = SimpleNamespace(build=build)
+    monkeypatch.setattr('hoyer_det.engine.distillation_hook.MODELS', registry)
+    hook = DistillationHook(file, teacher=dict(type='built above'))
+    with pytest.raises(ValueError, match='Scaled returns other scores .* remove the hook'):
+        train(build_ssd(), [hook], tmp_path / 'run')

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,26 @@ def test_other_weights_and_other_trainings_are_refused(tmp_path: Path, voc_folde
     (tmp_path / 'from_twin.json').unlink()
     cfg.model.backbone.init_cfg = dict(type='FromANN', checkpoint='torchvision://vgg11_bn')
     with pytest.raises(ValueError, match='add `--cfg-options model.backbone.init_cfg=None`'):
+        FromObjects(cfg)
+
+
+@pytest.mark.parametrize(
+    ('hook', 'message'),
+    [
+        (None, r'default_hooks.checkpoint=None: with --from-objects each stage goes on from'),
+        (dict(interval=-1, save_last=False), r'default_hooks.checkpoint.save_last=False: with'),
+        (dict(save_last=False), r'default_hooks.checkpoint.save_last=False: with'),
+        (dict(interval=1, save_last=False), None),
+        (dict(interval=-1), None),
+    ],
+)
+def test_last_epoch_must_be_saved(
+    hook: dict | None, message: str | None, tmp_path: Path, voc_folder: Path
+) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_vocformat.py', {'data_root': str(voc_folder)})
+    cfg.work_dir = str(tmp_path)
+    cfg.default_hooks.checkpoint = hook and dict(type='CheckpointHook', **hook)
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
         FromObjects(cfg)
 
 

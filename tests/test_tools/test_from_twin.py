@@ -1,14 +1,19 @@
 """``train --from-twin``: three stages in one command, gone on with after a kill between them."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import CONFIGS
-from hoyer_det.commands.from_twin import FromTwin, load_twin
+from hoyer_det.commands.from_twin import FromTwin, check_teacher, load_twin
 from hoyer_det.config import load_config
+from mmdet.models.dense_heads import FCOSHead
+from torch import nn
 
 CONFIG = 'configs/hoyer_ssd_vocformat.py'
 OPTIONS = [
@@ -120,8 +125,102 @@ def test_what_cannot_teach_is_refused_before_its_training(name: str, tmp_path: P
     FromTwin(cfg, 0.5, teacher=False)
 
 
+@pytest.mark.parametrize('teacher', [True, False])
+def test_teacher_may_change_until_fine_tuning_has_a_checkpoint(
+    teacher: bool, tmp_path: Path
+) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    FromTwin(cfg, 0.5, teacher)._write_note()
+    for stage in ('twin', 'conversion'):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / 'epoch_1.pth').touch()
+    changed = FromTwin(cfg, 0.5, not teacher, resume=True)
+    changed._write_note()
+    assert json.loads((tmp_path / 'from_twin.json').read_text())['plan']['teacher'] is not teacher
+    with pytest.raises(ValueError, match='has epochs.0=12, now it is 18'):
+        FromTwin(cfg, 0.75, teacher, resume=True)
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(ValueError, match=f'has teacher={not teacher}, now it is {teacher}'):
+        FromTwin(cfg, 0.5, teacher, resume=True)
+
+
+def test_last_epoch_must_be_saved(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    with pytest.raises(ValueError, match='save_last=False: with --from-twin each stage goes on'):
+        FromTwin(cfg, 0.5)
+
+
+def test_head_that_cannot_teach_is_refused_before_its_training(
+    voc_folder: Path, tmp_path: Path, run_tool: Callable
+) -> None:
+    file, work_dir = tmp_path / 'fcos.py', tmp_path / 'work'
+    file.write_text(FCOS.format(base=CONFIGS / 'hoyer_ssd_vocformat.py'))
+    options = [option for option in OPTIONS if not option.startswith('model.')]
+    command = ['train', file, '--from-twin', '--twin-share', 0.5, '--work-dir', work_dir]
+    done = run_tool(*command, '--cfg-options', f'data_root={voc_folder}', *options)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        f'error: {file}: the FCOSHead of the ReLU twin returns other scores or boxes in training than in '
+        'evaluation and cannot teach; add --no-teacher'
+    )
+    assert not work_dir.exists()
+
+
+FCOS = """
+_base_ = '{base}'
+model = dict(
+    _delete_=True,
+    type='FCOS',
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=dict(type='HoyerResNet', depth=18, base_channels=8, out_indices=(1, 2)),
+    neck=dict(type='HoyerFPN', in_channels=[16, 32], out_channels=8, num_outs=2),
+    bbox_head=dict(
+        type='FCOSHead', num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1, strides=[8, 16],
+        regress_ranges=((-1, 64), (64, 1e8)), norm_on_bbox=True, norm_cfg=None,
+    ),
+)
+"""
+
+
+class Twin(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bbox_head = FCOSHead(2, 3, feat_channels=4, stacked_convs=1, norm_cfg=None)
+        self.frozen = nn.Dropout().eval()
+
+    def data_preprocessor(self, batch: dict) -> dict:
+        return dict(inputs=torch.stack(batch['inputs']))
+
+    def extract_feat(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.frozen(images),) * 5
+
+
+class Drawing:
+    def __getitem__(self, index: int) -> dict:
+        size = random.randint(4, 5), np.random.randint(4, 6)
+        return dict(inputs=torch.rand(3, *size))
+
+
+def test_check_of_the_teacher_leaves_all_as_it_was() -> None:
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=Drawing()))
+    runner = SimpleNamespace(model=Twin(), train_loop=loop)
+    modes = [module.training for module in runner.model.modules()]
+    drawn = []
+    for check in (lambda *args: None, check_teacher):
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        check(runner, 'config.py')
+        drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
+    assert [module.training for module in runner.model.modules()] == modes
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     file = tmp_path / 'other.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(2))), file)
     with pytest.raises(ValueError, match='not the ReLU twin of Linear: 2 weights'):
-        load_twin(torch.nn.Linear(1, 1).requires_grad_(False), file)
+        load_twin(nn.Linear(1, 1).requires_grad_(False), file)

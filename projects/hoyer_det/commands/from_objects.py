@@ -45,7 +45,7 @@ class FromObjects(StagedTraining):
         if cfg.train_cfg.get('max_epochs') is not None:
             names['detector'] = cfg.train_cfg.max_epochs
         plan = dict(epochs=names, **learning_settings(cfg))
-        super().__init__(cfg.work_dir, '--from-objects', plan, names, resume)
+        super().__init__(cfg, '--from-objects', plan, names, resume)
         self._detector = copy.deepcopy(cfg)
         with torch.device('meta'):  # a mistake in it shows before the classifier is trained
             MODELS.build(copy.deepcopy(cfg.model))

@@ -1,15 +1,21 @@
 """The stages of ``hoyer-det train CONFIG --from-twin``."""
 
 import copy
+import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
+from ..engine.distillation_hook import incomparable
 from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
@@ -51,7 +57,7 @@ class FromTwin(StagedTraining):
         epochs = _epochs(cfg, share)
         plan = dict(epochs=list(epochs), teacher=teacher, **learning_settings(cfg))
         names = dict(zip(('twin', 'fine-tuning'), epochs, strict=True))
-        super().__init__(cfg.work_dir, '--from-twin', plan, names, resume)
+        super().__init__(cfg, '--from-twin', plan, names, resume, of_last=('teacher',))
         self._twin = make_twin(cfg, 'relu')
         self._twin.work_dir = str(self.work_dir / 'twin')
         _shorten(self._twin, epochs[0])
@@ -81,11 +87,15 @@ class FromTwin(StagedTraining):
         """Run the stages that are not complete.
 
         Args:
-            make_runner: Makes the runner of a config.
+            make_runner: Makes the runner of a config, unless its ``check`` refuses it.
             resume: Lets a config go on from the newest checkpoint in its work folder.
+
+        Raises:
+            ValueError: If the twin has a head that cannot teach, before it is trained.
         """
         if not self._complete('twin'):
-            self._train('twin', self._twin, make_runner, resume)
+            check = partial(check_teacher, file=self._tuned.filename) if self._teacher else None
+            self._train('twin', self._twin, partial(make_runner, check=check), resume)
         if not self._complete('conversion'):
             self._convert(make_runner)
         if not self._complete('fine-tuning'):
@@ -115,6 +125,37 @@ class FromTwin(StagedTraining):
             backend_args=dict(backend='atomic_local'),
         )
         self._finish('conversion', Path(cfg.work_dir) / 'converted.pth', metrics)
+
+
+def check_teacher(runner: Runner, file: str) -> None:
+    """Make sure, on one training image, that the head of a twin can teach; leave all as it was.
+
+    Args:
+        runner: The twin's.
+        file: Config of the spiking network.
+
+    Raises:
+        ValueError: If ``DistillationHook`` could not compare its answers.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    modes = {module: module.training for module in model.modules()}
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            image = pseudo_collate([runner.train_loop.dataloader.dataset[0]])
+            model.eval()
+            images = model.data_preprocessor(image)['inputs']
+            reason = incomparable(model.bbox_head, model.extract_feat(images))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    if reason is not None:
+        raise ValueError(
+            f'{file}: the {type(model.bbox_head).__name__} of the ReLU twin {reason} and cannot teach; '
+            'add --no-teacher'
+        )
 
 
 def load_twin(model: nn.Module, checkpoint: str | Path) -> None:

@@ -14,7 +14,7 @@ from ..engine.storage import replacing
 from .differences import first_difference
 
 _SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
-MakeRunner = Callable[[Config], Runner]  # makes the runner of a config
+MakeRunner = Callable[..., Runner]  # `make_runner` of `hoyer-det train`
 # Lets a config go on from the newest checkpoint in its work folder.
 Resume = Callable[[Config], None]
 
@@ -30,36 +30,39 @@ class StagedTraining:
     A stage that stands there, and whose checkpoint is there, is not run again.
 
     Args:
-        work_dir: The work folder.
+        cfg: Config of the last stage, with a ``work_dir``.
         flag: Flag of ``hoyer-det train`` that asks for it, for messages.
         plan: What must be the same to go on with what is in the folder.
         epochs: Epochs of the stages that train, by name.
         resume: Whether to go on with it.
+        of_last: Keys of the plan that may change until the last stage has a checkpoint.
 
     Attributes:
         stages: By name, checkpoint and metrics of what is complete.
 
     Raises:
         ValueError: If the work folder holds such a training with another plan, or one without
-            ``resume``, or a training of another kind.
+            ``resume``, or a training of another kind; or the last epoch is not saved.
     """
 
     def __init__(
         self,
-        work_dir: str,
+        cfg: Config,
         flag: str,
         plan: dict[str, Any],
         epochs: dict[str, int],
         resume: bool = False,
+        of_last: tuple[str, ...] = (),
     ) -> None:
-        self.work_dir = Path(work_dir)
+        check_last_saved(cfg, flag)
+        self.work_dir = Path(cfg.work_dir)
         self.resume = resume
         self.plan = plan
         self.stages: dict[str, dict[str, Any]] = {}
         self._epochs = epochs
         self._flag = flag
-        self._note = note_of(work_dir, flag)
-        self._read_note()
+        self._note = note_of(cfg.work_dir, flag)
+        self._read_note(of_last)
 
     @property
     def begun(self) -> bool:
@@ -106,7 +109,7 @@ class StagedTraining:
         )
         self._write_note()
 
-    def _read_note(self) -> None:
+    def _read_note(self, of_last: tuple[str, ...]) -> None:
         path = self._note
         for flag in FLAGS:
             other = note_of(str(self.work_dir), flag)
@@ -129,11 +132,13 @@ class StagedTraining:
             )
         try:
             note = json.loads(path.read_text())
-            plan, self.stages = note['plan'], note['stages']
+            plan, self.stages = dict(note['plan']), note['stages']
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f'{path}: cannot be read as the note of a training by {self._flag}; choose another --work-dir'
             ) from None
+        if not any(self.work_dir.glob('*.pth')):
+            plan.update({key: self.plan[key] for key in of_last})
         difference = first_difference(plan, self.plan)
         if difference is not None:
             name, before, now = difference
@@ -156,6 +161,24 @@ class _LastMetrics(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         self.metrics = metrics
+
+
+def check_last_saved(cfg: Config, flag: str) -> None:
+    """Refuse a checkpoint hook that may leave out the last epoch of a stage.
+
+    Raises:
+        ValueError: Names the key and its value.
+    """
+    key, hook = 'default_hooks.checkpoint', (cfg.get('default_hooks') or {}).get('checkpoint', {})
+    if hook is not None:
+        every = hook.get('interval') == 1 and hook.get('by_epoch', True)
+        if hook.get('save_last', True) or (every and not hook.get('save_begin')):
+            return
+        key, hook = f'{key}.save_last', hook.save_last
+    raise ValueError(
+        f'{cfg.filename}: {key}={hook!r}: with {flag} each stage goes on from the last epoch of the one '
+        'before, which must be saved; leave it out'
+    )
 
 
 def note_of(work_dir: str, flag: str) -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 
 from mmdet.registry import DATASETS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -114,8 +115,13 @@ def build_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def make_runner(cfg: Config) -> CommandRunner:
-    """Make a runner, with all that can go wrong before the first iteration."""
+def make_runner(cfg: Config, check: Callable[[CommandRunner], None] | None = None) -> CommandRunner:
+    """Make a runner, with all that can go wrong before the first iteration.
+
+    Args:
+        cfg: Completed config.
+        check: Raises if the runner is not to be trained; what its set-up wrote is then undone.
+    """
     check_starting_weights(cfg)
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
@@ -123,6 +129,8 @@ def make_runner(cfg: Config) -> CommandRunner:
             raise ValueError(_too_few(cfg, len(runner.train_loop.dataloader.dataset)))
         _ = runner.val_loop  # is built when first asked for, and reads the data set
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if check is not None:
+            check(runner)
     return runner
 
 

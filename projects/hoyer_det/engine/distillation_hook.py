@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads import YOLOV3Head
+from mmdet.models.dense_heads import DETRHead, YOLOV3Head
 from mmdet.registry import HOOKS, MODELS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
@@ -32,8 +32,10 @@ class DistillationHook(Hook):
     sees the same images, in evaluation mode and without gradients. It is no part of the model, so neither
     checkpoints nor evaluation know of it; that is why this is a hook and no detector around the detector.
 
-    For single-stage detectors whose head returns class scores and box deltas for each level, as
-    those of SSD and RetinaNet, and for YOLOv3.
+    For YOLOv3, and for single-stage detectors whose head returns class scores and boxes of 4 numbers for
+    each level, the same in training as in evaluation: those of SSD, RetinaNet, ATSS, YOLOX and FCOS, but
+    not FCOS with ``norm_on_bbox`` and VFNet, whose boxes differ, and GFL, whose boxes are distributions.
+    See :func:`incomparable`, which the teacher's head is asked in the first iteration.
 
     Args:
         checkpoint: The teacher's weights.
@@ -41,8 +43,8 @@ class DistillationHook(Hook):
         weight: Weight of the term.
 
     Raises:
-        ValueError: If the weight is not positive, the weights are not the teacher's, the model has
-            another kind of head, or the teacher's answers are of another shape.
+        ValueError: If the weight is not positive, the weights are not the teacher's, it has another kind
+            of head, or its answers are of another shape.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class DistillationHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         cfg = self.teacher_cfg or make_twin(runner.cfg, 'relu').model
         self._teacher = self._build(cfg).to(next(model.parameters()).device)
+        self._checked = False
         for detector in (model, self._teacher):
             if not hasattr(detector, 'bbox_head'):
                 raise ValueError(
@@ -105,21 +108,67 @@ class DistillationHook(Hook):
         self._images = self._student = None
         if images is None or student is None:
             return
+        head = self._teacher.bbox_head
         with torch.no_grad():
-            answers = self._teacher.bbox_head(self._teacher.extract_feat(images))
-        output['loss_distill'] = self.weight * _difference(model.bbox_head, student, answers)
+            features = self._teacher.extract_feat(images)
+            if not self._checked:
+                _check(head, features)
+                self._checked = True
+            answers = head(features)
+        output['loss_distill'] = self.weight * _difference(head, student, answers)
+
+
+def incomparable(head: nn.Module, features: Any) -> str | None:
+    """Tell why the answers of a head in training cannot be compared with those of a teacher in evaluation.
+
+    Args:
+        head: Head of a detector in evaluation mode.
+        features: What the head is to answer.
+
+    Returns:
+        What the head does, as the end of a sentence; None if its answers can be compared.
+    """
+    yolo = isinstance(head, YOLOV3Head)
+    classes = getattr(head, 'cls_out_channels', None)
+    other = 'does not return class scores and boxes for each level'
+    if not yolo and (classes is None or isinstance(head, DETRHead)):
+        return other
+    mode, answers = head.training, []
+    try:
+        for training in (True, False):
+            head.training = training  # of the head alone: norms and dropouts inside do differ
+            with torch.no_grad():
+                answers.append(head(features)[: 1 if yolo else 2])
+    finally:
+        head.training = mode
+    in_training, in_evaluation = ([x for part in answer for x in part] for answer in answers)
+    if not all(isinstance(x, Tensor) for x in in_training + in_evaluation):
+        return other
+    if len(in_training) != len(in_evaluation) or not all(
+        x.shape == y.shape and torch.allclose(x, y, rtol=1e-3, atol=1e-5, equal_nan=True)
+        for x, y in zip(in_training, in_evaluation, strict=True)
+    ):
+        return 'returns other scores or boxes in training than in evaluation'
+    if not yolo and any(
+        4 * scores.size(1) != boxes.size(1) * classes
+        for scores, boxes in zip(*answers[0], strict=True)
+    ):
+        return 'does not return 4 numbers for a box'
+    return None
+
+
+def _check(head: nn.Module, features: Any) -> None:
+    reason = incomparable(head, features)
+    if reason is not None:
+        raise ValueError(
+            f'DistillationHook: {type(head).__name__} {reason}; remove the hook from custom_hooks, or add '
+            '--no-teacher to --from-twin'
+        )
 
 
 def _difference(head: nn.Module, student: Any, teacher: Any) -> Tensor:
-    """Check that the answers of a head and of its teacher can be compared, and compare them."""
+    """Compare the answers of the student with those of the teacher, whose head is given."""
     yolo = isinstance(head, YOLOV3Head)
-    classes = getattr(head, 'cls_out_channels', None)
-    known = yolo or (classes is not None and isinstance(student, tuple) and len(student) >= 2)
-    if not known:
-        raise ValueError(
-            f'DistillationHook: {type(head).__name__} does not return class scores and box deltas for '
-            'each level; remove the hook from custom_hooks'
-        )
     used = 1 if yolo else 2
     shapes = [[tuple(x.shape) for part in a[:used] for x in part] for a in (student, teacher)]
     if shapes[0] != shapes[1]:
@@ -129,7 +178,8 @@ def _difference(head: nn.Module, student: Any, teacher: Any) -> Tensor:
         )
     if yolo:
         return yolo_distillation(student[0], teacher[0], head.num_attrib)
-    return distillation(student, teacher, classes, getattr(head, 'use_sigmoid_cls', False))
+    sigmoid = getattr(head, 'use_sigmoid_cls', False)
+    return distillation(student, teacher, head.cls_out_channels, sigmoid)
 
 
 def distillation(
