@@ -46,6 +46,11 @@ COMMANDS = [
     flags('train voc.py --work-dir voc.py', 'voc.py', 'is a file'),
     flags('train voc.py --work-dir voc.py/deep', 'voc.py', 'is a file'),
     flags('test voc.py', 'checkpoint', 'required'),
+    flags(
+        f'test {GOOD} --show-dir shown --cfg-options default_hooks.visualization=None',
+        'default_hooks.visualization',
+        '--show-dir',
+    ),
     flags(f'test {GOOD} --out result.json', '--out', '.pkl'),
     flags(f'test {GOOD} --engine onnxruntime', '--engine', 'exported'),
     flags(f'test {GOOD} --threads 0', '--threads', 'exported'),

@@ -102,6 +102,10 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         check_checkpoint(cfg, args.checkpoint)
         cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
+        if (cfg.get('default_hooks') or {}).get('visualization') is None:
+            raise ValueError(
+                f'{cfg.filename}: default_hooks.visualization=None: draws what --show and --show-dir ask for'
+            )
         cfg = trigger_visualization_hook(cfg, args)
     if args.tta:
         add_tta(cfg)
