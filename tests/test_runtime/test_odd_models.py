@@ -4,8 +4,10 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from hoyer_det_runtime.engines import open_engine
 from hoyer_det_runtime.spikes import SpikeEngine
 from onnx import TensorProto, helper
 from onnx_layers import Builder, random_network
@@ -281,13 +283,15 @@ def test_a_mean_over_images_is_refused():
         SpikeEngine(net.model())(np.zeros((2, 3, 12, 12), np.uint8))
 
 
-def test_threads_that_share_an_engine_take_turns():
+@pytest.mark.parametrize('name', ['spikes', 'openvino'])
+def test_threads_that_share_an_engine_take_turns(name, tmp_path):
     model = random_network(5)
+    onnx.save(model, tmp_path / 'm.onnx')
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
     images = np.random.default_rng(1).integers(0, 256, (4, 2, *shape), np.uint8)
-    engine = SpikeEngine(model)
+    engine = open_engine(name, tmp_path / 'm.onnx', 1)
     expected = [engine(some) for some in images]
     with ThreadPoolExecutor(4) as pool:
-        for found, values in zip(pool.map(engine, [*images] * 25), expected * 25, strict=True):
+        for found, values in zip(pool.map(engine, [*images] * 15), expected * 15, strict=True):
             for name in values:
                 np.testing.assert_array_equal(found[name], values[name])
