@@ -5,16 +5,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import hoyer_det_runtime
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 import torch
 from hoyer_det.deploy import FiringLevel, fold
 from hoyer_det.deploy import export as export_module
+from hoyer_det.deploy.checking import check_images
 from hoyer_det.deploy.export import Exported, ExportSettings, export
+from hoyer_det.deploy.graph import to_onnx
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
 from mmengine.dataset import Compose, pseudo_collate
@@ -137,6 +141,29 @@ def test_a_file_that_an_engine_cannot_run_is_not_written(tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match='export: the file: cannot be run by onnxruntime'):
         export(tiny_detector(cfg), cfg, tmp_path / 'm.onnx', settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_for_one_size_of_batches_is_refused(monkeypatch):
+    """PyTorch's exporter writes one where a layer computes with the number of images, as LIF twins do."""
+    traced = []
+
+    def exporter(detector, arguments, **options):
+        traced.append(arguments[0])
+        image, boxes = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, arguments[0].shape)
+            for name in ('image', 'boxes')
+        )
+        node = onnx.helper.make_node('Identity', ['image'], ['boxes'])
+        graph = onnx.helper.make_graph([node], 'frozen', [image], [boxes])
+        return SimpleNamespace(model=onnx_ir.from_proto(onnx.helper.make_model(graph)))
+
+    monkeypatch.setattr(torch.onnx, 'export', exporter)
+    detector = torch.nn.Module()
+    detector.size = (4, 4)
+    with pytest.raises(ValueError, match='export: the graph would take one size of batches alone'):
+        to_onnx(detector)
+    # What is frozen inside the graph is found by the check.
+    assert len(traced[0]) != len(check_images(detector.size))
 
 
 @MODELS.register_module()
