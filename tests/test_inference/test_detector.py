@@ -57,6 +57,13 @@ def test_arrays_files_folders_and_videos_are_the_same_images(detector, tmp_path)
     assert [found.frame for found in frames] == [0, 1, 2]
 
 
+def test_a_video_that_is_cut_short_gives_a_warning(detector, tmp_path):
+    film = Path(write_video(tmp_path / 'v.avi', 3))
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=f'{film}: 1 of 3 frames could be read; '):
+        assert len(detector.predict(film)) == 1
+
+
 def test_threshold(detector, tmp_path):
     (path,) = write_images(tmp_path, 'a.png')
     (everything,) = detector.predict(path, score_thr=0.0)

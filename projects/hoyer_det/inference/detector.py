@@ -1,5 +1,6 @@
 """A trained detector ready for images: MMDetection's ``DetInferencer``, built from a checkpoint alone."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ class Detector(DetInferencer):
             for source in find_sources([item]):
                 for frame in source.frames():
                     yield self.detect(frame.image, score_thr, source.name, frame.index)
+                if source.incomplete:
+                    warnings.warn(source.incomplete, stacklevel=2)
 
     def detect(
         self,
