@@ -17,6 +17,7 @@ from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
@@ -131,6 +132,12 @@ class Detector(DetInferencer):
         """Return what every detector's batches are made with; looking it up logs a warning."""
         return pseudo_collate
 
+    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+        """Return a visualizer that goes with the detector; the registry would keep it for the process."""
+        visualizer = DetLocalVisualizer('detections')  # the config's backends would want a folder
+        visualizer.dataset_meta = self.model.dataset_meta
+        return visualizer
+
     def predict(
         self,
         inputs: str | Path | int | np.ndarray | Sequence[str | Path | int | np.ndarray],
@@ -172,7 +179,7 @@ class Detector(DetInferencer):
         self,
         image: str | Path | np.ndarray,
         score_thr: float = 0.3,
-        source: str = 'array',
+        source: str | None = None,
         frame: int | None = None,
     ) -> Detections:
         """Detect on one image.
@@ -180,7 +187,7 @@ class Detector(DetInferencer):
         Args:
             image: File, or BGR pixels as uint8 (height, width, 3).
             score_thr: Least score of a detection that is returned.
-            source: Goes into the result.
+            source: Goes into the result; by default the file, or ``'array'``.
             frame: Goes into the result.
 
         Raises:
@@ -188,6 +195,8 @@ class Detector(DetInferencer):
                 to be resized, or ``score_thr`` is not from 0 to 1.
         """
         check_threshold(score_thr)
+        if source is None:
+            source = 'array' if isinstance(image, np.ndarray) else str(image)
         if isinstance(image, np.ndarray):
             check_pixels(image)
         else:
@@ -275,6 +284,5 @@ def _for_inference(cfg: Config, path: Path) -> Config:
     content = dict(
         model=model,
         test_dataloader=dict(dataset=dict(pipeline=pipeline)),
-        visualizer=dict(type='DetLocalVisualizer'),  # its own backends would want a folder
     )
     return Config(ConfigDict(content))
