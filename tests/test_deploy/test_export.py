@@ -12,6 +12,7 @@ import hoyer_det_runtime
 import numpy as np
 import onnx
 import onnx_ir
+import onnxruntime
 import pytest
 import torch
 from hoyer_det.deploy import FiringLevel, fold
@@ -19,7 +20,9 @@ from hoyer_det.deploy import export as export_module
 from hoyer_det.deploy.checking import check_images
 from hoyer_det.deploy.export import Exported, ExportSettings, export
 from hoyer_det.deploy.graph import to_onnx
+from hoyer_det.deploy.graph_nms import add_nms
 from hoyer_det.spiking import HoyerSpike
+from hoyer_det_runtime.nms import select
 from mmdet.registry import MODELS
 from mmengine.dataset import Compose, pseudo_collate
 from tiny_detectors import CLASSES, MODELS_BY_NAME, SIDE, tiny_config, tiny_detector
@@ -78,6 +81,7 @@ def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(
         expected = expected[((corners[1] > 0) & (corners[0] < torch.tensor([80, 48]))).all(1)]
     found = hoyer_det_runtime.load(outcome.path).predict(tmp_path / 'a.png', 0.0)[0]
     assert len(expected) > 5 and found.classes == CLASSES and found.size == (48, 80)
+    assert found.source == str(tmp_path / 'a.png')
     # Thresholds hold before the product in MMDetection.
     with_factor = name in ('yolo', 'fcos', 'atss')
     assert name != 'atss' or found.scores.min() < 0.1 and len(found) >= len(expected)
@@ -113,6 +117,38 @@ def test_nms_in_the_graph_finds_what_the_runtime_finds(ssd_file, picture):
     found = model.predict(picture, 0.0)[0]
     best = rows[rows[:, 2].argsort()[::-1]][: len(found)]
     np.testing.assert_allclose(best[:, 2], found.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize('agnostic', [True, False])
+def test_nms_in_the_graph_is_that_of_the_runtime(agnostic):
+    """Beside one another the boxes of two classes, and each prior has scores of both."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 40, (2, 30, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(10, 20, (2, 30, 2))], 2)
+    feed = dict(boxes=boxes.astype(np.float32), scores=random.random((2, 30, 2), np.float32))
+    shapes = {name: ('N', *values.shape[1:]) for name, values in feed.items()}
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(f'{n}{end}', 1, s) for n, s in shapes.items()]
+        for end in ('_in', '')
+    )
+    nodes = [onnx.helper.make_node('Identity', [f'{name}_in'], [name]) for name in feed]
+    graph = onnx.helper.make_graph(nodes, 'boxes', inputs, outputs)
+    opset = [onnx.helper.make_opsetid('', 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    spec = dict(score_thr=0.1, nms_iou=0.3, nms_class_agnostic=agnostic, nms_pre=-1, levels=[30])
+    spec.update(max_per_img=100, min_bbox_size=0, clip=True)
+    add_nms(model, spec)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (rows,) = session.run(['detections'], {f'{name}_in': values for name, values in feed.items()})
+    for image in range(2):
+        found = select(feed['boxes'][image], feed['scores'][image], spec, (1, 1), (100, 100))
+        ours = rows[rows[:, 0] == image]
+        ours = ours[ours[:, 2].argsort()[::-1]]
+        np.testing.assert_allclose(ours[:, 3:], found[0])
+        np.testing.assert_allclose(ours[:, 2], found[1])
+        np.testing.assert_array_equal(ours[:, 1], found[2])
+    with pytest.raises(ValueError, match='min_bbox_size=5, which NMS in the graph does not know'):
+        add_nms(model, {**spec, 'min_bbox_size': 5.0})
 
 
 def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch, ssd_file):
