@@ -1,7 +1,10 @@
 """What was found on one image, and the same as COCO JSON."""
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,13 +96,19 @@ def to_coco(results: Iterable[Detections], classes: tuple[str, ...], **info: Any
     return dict(info=info, images=images, categories=categories, annotations=annotations)
 
 
+def temporary_name(path: Path, suffix: str = '') -> Path:
+    """Return a name beside a file under which this process writes it, however long the file's own name is."""
+    target = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    return path.with_name(f'.{target}.{os.getpid()}.part{suffix}')
+
+
 def write_json(content: Any, path: Path) -> None:
     """Write a JSON file that is never there half-written.
 
     Raises:
         OSError: If it cannot be written; names the file.
     """
-    part = path.with_name(f'.{path.name}.part')
+    part = temporary_name(path)
     try:
         text = f'{json.dumps(content, indent=1, ensure_ascii=False)}\n'
         # A file name that is not UTF-8 has surrogates: JSON's own escape stands for each.
@@ -108,7 +117,8 @@ def write_json(content: Any, path: Path) -> None:
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def check_threshold(score_thr: float) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,19 +110,24 @@ class OpenVino:
         if threads is not None:
             self._settings['INFERENCE_NUM_THREADS'] = threads
         self._compiled: dict[Sequence[int], Any] = {}
+        self._lock = threading.Lock()  # calls share a compiled model's request
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute."""
-        if images.shape not in self._compiled:
-            if len(self._compiled) == KEPT_SIZES:
-                del self._compiled[next(iter(self._compiled))]  # the oldest
-            model = self._model.clone()
-            model.reshape(list(images.shape))
-            self._compiled[images.shape] = self._core.compile_model(model, 'CPU', self._settings)
-        compiled = self._compiled[images.shape]
-        results = compiled([np.ascontiguousarray(images)])
+        """Compute. Several Python threads may call; they take turns."""
+        with self._lock:
+            compiled = self._compile(images.shape)
+            results = compiled([np.ascontiguousarray(images)])
         return {
             name: results[index]
             for index, port in enumerate(compiled.outputs)
             for name in port.get_names()
         }
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._compiled:
+            if len(self._compiled) == KEPT_SIZES:
+                del self._compiled[next(iter(self._compiled))]  # the oldest
+            model = self._model.clone()
+            model.reshape(list(shape))
+            self._compiled[shape] = self._core.compile_model(model, 'CPU', self._settings)
+        return self._compiled[shape]

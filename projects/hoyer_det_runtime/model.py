@@ -73,16 +73,13 @@ class Model:
             ValueError: If an image cannot be read.
         """
         many = images if isinstance(images, list | tuple) else [images]
-        return [
-            self.detect(image, score_thr, 'array' if isinstance(image, np.ndarray) else str(image))
-            for image in many
-        ]
+        return [self.detect(image, score_thr) for image in many]
 
     def detect(
         self,
         image: str | Path | np.ndarray,
         score_thr: float = 0.3,
-        source: str = 'array',
+        source: str | None = None,
         frame: int | None = None,
     ) -> Detections:
         """Detect on one image.
@@ -90,13 +87,15 @@ class Model:
         Args:
             image: File, or BGR pixels as uint8 (height, width, 3).
             score_thr: Least score of a detection.
-            source: Goes into the result.
+            source: Goes into the result; by default the file, or ``'array'``.
             frame: Goes into the result.
 
         Raises:
             ValueError: If the image cannot be read, or ``score_thr`` is not from 0 to 1.
         """
         check_threshold(score_thr)
+        if source is None:
+            source = 'array' if isinstance(image, np.ndarray) else str(image)
         pixels = _read(image)
         prepared, factors = prepare(pixels, self.description['input'])
         outputs = self.engine(prepared[None])

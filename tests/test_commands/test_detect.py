@@ -16,6 +16,7 @@ from hoyer_det import load
 from hoyer_det.commands import detect
 from hoyer_det.inference.outputs import VideoFile, plan_outputs, write_picture
 from hoyer_det.inference.sources import Image, find_sources
+from hoyer_det_runtime.detections import write_json
 from pycocotools.coco import COCO
 
 
@@ -116,6 +117,28 @@ def test_an_image_removed_meanwhile_is_left_out_and_named(run, checkpoint, tmp_p
     assert len(json.loads(Path('detections/detections.json').read_text())['images']) == 1
 
 
+def test_a_video_that_is_cut_short_is_named(run, checkpoint, tmp_path):
+    film = Path(write_video(tmp_path / 'v.avi', 3))
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.raises(SystemExit, match=f'^error: {film}: [12] of 3 frames could be read; '):
+        run(checkpoint, film)
+    images = json.loads(Path('detections/detections.json').read_text())['images']
+    assert len(images) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    'name, code', [('v.avi', 'MJPG'), ('v.mp4', 'mp4v'), ('v.wmv', 'WMV2'), ('v.mpg', 'MPEG')]
+)
+def test_whole_videos_are_not_said_to_be_cut_short(name, code, tmp_path):
+    """Of two frames OpenCV reckons with 80 in a .wmv and 3 in a .mpg."""
+    writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter_fourcc(*code), 25, (96, 80))
+    for seed in range(2):
+        writer.write(np.random.default_rng(seed).integers(0, 255, (80, 96, 3), np.uint8))
+    writer.release()
+    (video,) = find_sources([tmp_path / name])
+    assert len(list(video.frames())) == 2 and not video.incomplete
+
+
 def test_ctrl_c_keeps_what_is_done(run, checkpoint, tmp_path, monkeypatch):
     video = write_video(tmp_path / 'v.avi', 3)
     write = detect.VideoFile.write
@@ -179,6 +202,28 @@ def test_a_video_that_is_not_whole_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='v.mp4: cannot be written whole'):
         video.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_whose_name_is_as_long_as_can_be(tmp_path):
+    video = VideoFile(tmp_path / f'{"v" * 251}.mp4', 10)
+    video.write(np.zeros((80, 96, 3), np.uint8))
+    video.close()
+    assert list(tmp_path.iterdir()) == [video.path]
+
+
+def test_two_runs_that_write_the_same_results(tmp_path, monkeypatch):
+    path, replace = tmp_path / 'detections.json', Path.replace
+
+    def meanwhile(part, target):
+        monkeypatch.setattr(Path, 'replace', replace)
+        with monkeypatch.context() as other:
+            other.setattr(os, 'getpid', lambda: 1)
+            write_json(dict(run=2), path)
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, 'replace', meanwhile)
+    write_json(dict(run=1), path)
+    assert json.loads(path.read_text()) == dict(run=1) and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_picture_larger_than_a_jpeg_can_be_is_made_smaller(tmp_path):

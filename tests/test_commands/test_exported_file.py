@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 
 import onnx
 import pytest
 from detector_file import CLASSES, CONFIG, save_detector, write_images
+from hoyer_det.commands import export as export_command
 from hoyer_det.config import load_config
 from hoyer_det.datasets import generate_shapes
 from hoyer_det.deploy.export import export
@@ -50,3 +52,16 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
     onnx.save(exported, tmp_path / other)
     (ended,) = warm.run(['test', CONFIG, other, '--cfg-options', *options], tmp_path)
     assert ended.code == 1 and f'{other}: knows the classes' in ended.err
+
+
+@pytest.mark.parametrize('dumped', [True, False])
+def test_a_lif_twin_is_not_exported(dumped, tmp_path, monkeypatch):
+    config, flags = CONFIG, ['--twin', 'lif']
+    if dumped:
+        config, flags = tmp_path / 'lif.py', []
+        load_config(CONFIG, twin='lif').dump(config)
+    argv = ['hoyer-det export', str(config), 'ssd_shapes', str(tmp_path / 'm.onnx'), *flags]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit, match='error: .*: a lif twin, .* cannot be exported'):
+        export_command.main()
+    assert not (tmp_path / 'm.onnx').exists()

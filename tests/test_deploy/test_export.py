@@ -5,17 +5,24 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import hoyer_det_runtime
 import numpy as np
 import onnx
+import onnx_ir
+import onnxruntime
 import pytest
 import torch
 from hoyer_det.deploy import FiringLevel, fold
 from hoyer_det.deploy import export as export_module
+from hoyer_det.deploy.checking import check_images
 from hoyer_det.deploy.export import Exported, ExportSettings, export
+from hoyer_det.deploy.graph import to_onnx
+from hoyer_det.deploy.graph_nms import add_nms
 from hoyer_det.spiking import HoyerSpike
+from hoyer_det_runtime.nms import select
 from mmdet.registry import MODELS
 from mmengine.dataset import Compose, pseudo_collate
 from tiny_detectors import CLASSES, MODELS_BY_NAME, SIDE, tiny_config, tiny_detector
@@ -74,6 +81,7 @@ def test_spikes_are_equal_in_all_engines_and_detections_are_mmdetections(
         expected = expected[((corners[1] > 0) & (corners[0] < torch.tensor([80, 48]))).all(1)]
     found = hoyer_det_runtime.load(outcome.path).predict(tmp_path / 'a.png', 0.0)[0]
     assert len(expected) > 5 and found.classes == CLASSES and found.size == (48, 80)
+    assert found.source == str(tmp_path / 'a.png')
     # Thresholds hold before the product in MMDetection.
     with_factor = name in ('yolo', 'fcos', 'atss')
     assert name != 'atss' or found.scores.min() < 0.1 and len(found) >= len(expected)
@@ -111,6 +119,38 @@ def test_nms_in_the_graph_finds_what_the_runtime_finds(ssd_file, picture):
     np.testing.assert_allclose(best[:, 2], found.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize('agnostic', [True, False])
+def test_nms_in_the_graph_is_that_of_the_runtime(agnostic):
+    """Beside one another the boxes of two classes, and each prior has scores of both."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 40, (2, 30, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(10, 20, (2, 30, 2))], 2)
+    feed = dict(boxes=boxes.astype(np.float32), scores=random.random((2, 30, 2), np.float32))
+    shapes = {name: ('N', *values.shape[1:]) for name, values in feed.items()}
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(f'{n}{end}', 1, s) for n, s in shapes.items()]
+        for end in ('_in', '')
+    )
+    nodes = [onnx.helper.make_node('Identity', [f'{name}_in'], [name]) for name in feed]
+    graph = onnx.helper.make_graph(nodes, 'boxes', inputs, outputs)
+    opset = [onnx.helper.make_opsetid('', 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    spec = dict(score_thr=0.1, nms_iou=0.3, nms_class_agnostic=agnostic, nms_pre=-1, levels=[30])
+    spec.update(max_per_img=100, min_bbox_size=0, clip=True)
+    add_nms(model, spec)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (rows,) = session.run(['detections'], {f'{name}_in': values for name, values in feed.items()})
+    for image in range(2):
+        found = select(feed['boxes'][image], feed['scores'][image], spec, (1, 1), (100, 100))
+        ours = rows[rows[:, 0] == image]
+        ours = ours[ours[:, 2].argsort()[::-1]]
+        np.testing.assert_allclose(ours[:, 3:], found[0])
+        np.testing.assert_allclose(ours[:, 2], found[1])
+        np.testing.assert_array_equal(ours[:, 1], found[2])
+    with pytest.raises(ValueError, match='min_bbox_size=5, which NMS in the graph does not know'):
+        add_nms(model, {**spec, 'min_bbox_size': 5.0})
+
+
 def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch, ssd_file):
     cfg = tiny_config('ssd')
     model = onnx.load(ssd_file)
@@ -137,6 +177,29 @@ def test_a_file_that_an_engine_cannot_run_is_not_written(tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match='export: the file: cannot be run by onnxruntime'):
         export(tiny_detector(cfg), cfg, tmp_path / 'm.onnx', settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_for_one_size_of_batches_is_refused(monkeypatch):
+    """PyTorch's exporter writes one where a layer computes with the number of images, as LIF twins do."""
+    traced = []
+
+    def exporter(detector, arguments, **options):
+        traced.append(arguments[0])
+        image, boxes = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, arguments[0].shape)
+            for name in ('image', 'boxes')
+        )
+        node = onnx.helper.make_node('Identity', ['image'], ['boxes'])
+        graph = onnx.helper.make_graph([node], 'frozen', [image], [boxes])
+        return SimpleNamespace(model=onnx_ir.from_proto(onnx.helper.make_model(graph)))
+
+    monkeypatch.setattr(torch.onnx, 'export', exporter)
+    detector = torch.nn.Module()
+    detector.size = (4, 4)
+    with pytest.raises(ValueError, match='export: the graph would take one size of batches alone'):
+        to_onnx(detector)
+    # What is frozen inside the graph is found by the check.
+    assert len(traced[0]) != len(check_images(detector.size))
 
 
 @MODELS.register_module()

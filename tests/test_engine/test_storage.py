@@ -58,3 +58,14 @@ def test_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / 'work').write_text('')
     with pytest.raises(OSError, match=r'epoch_1\.pth'):
         get_file_backend(backend_args=BACKEND).put(b'', str(tmp_path / 'work' / 'epoch_1.pth'))
+
+
+def test_a_name_as_long_as_can_be(tmp_path):
+    names = [letter * 255 for letter in 'ab']
+    with replacing(tmp_path / names[0]) as first, replacing(tmp_path / names[1]) as second:
+        first.write_text('a')
+        second.write_text('b')
+    assert [(path.name, path.read_text()) for path in sorted(tmp_path.iterdir())] == [
+        (names[0], 'a'),
+        (names[1], 'b'),
+    ]

@@ -11,6 +11,7 @@ from hoyer_det import load
 from hoyer_det.inference import Detections, Detector
 from mmdet.apis import DetInferencer
 from mmdet.registry import DATASETS
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
@@ -49,12 +50,20 @@ def test_arrays_files_folders_and_videos_are_the_same_images(detector, tmp_path)
     all_found = detector.predict([cv2.imread(path), path, tmp_path / 'images'], score_thr=0.0)
     assert [Path(found.source).name for found in all_found] == ['array', 'a.png', 'a.png', 'b.png']
     all_found[3] = detector.detect(Path(path), score_thr=0.0)
+    assert all_found[3].source == path and detector.detect(path, source='x').source == 'x'
     for found in all_found[1:]:
         np.testing.assert_array_equal(found.boxes, all_found[0].boxes)
     drawn = detector.draw(Path(path), all_found[3])
     np.testing.assert_array_equal(drawn, detector.draw(path, all_found[3]))
     frames = detector.predict(write_video(tmp_path / 'v.avi', 3), score_thr=0.0)
     assert [found.frame for found in frames] == [0, 1, 2]
+
+
+def test_a_video_that_is_cut_short_gives_a_warning(detector, tmp_path):
+    film = Path(write_video(tmp_path / 'v.avi', 3))
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=f'{film}: 1 of 3 frames could be read; '):
+        assert len(detector.predict(film)) == 1
 
 
 def test_threshold(detector, tmp_path):
@@ -147,3 +156,9 @@ def test_wrappers_around_the_data_set(trained, tmp_path):
     )
     torch.save(content, tmp_path / 'x.pth')
     assert len(load(tmp_path / 'x.pth', 'cpu').predict(np.zeros((64, 64, 3), np.uint8))) == 1
+
+
+def test_nothing_of_a_detector_stays_in_the_process(trained):
+    before = set(DetLocalVisualizer._instance_dict)
+    load(trained[1], 'cpu')
+    assert set(DetLocalVisualizer._instance_dict) == before

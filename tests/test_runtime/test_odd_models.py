@@ -1,11 +1,16 @@
 """Graphs in forms that ``hoyer-det export`` does not write: run, or left to ONNX Runtime, or refused."""
 
+import os
 import shutil
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from hoyer_det_runtime.engines import open_engine
 from hoyer_det_runtime.spikes import SpikeEngine
 from onnx import TensorProto, helper
 from onnx_layers import Builder, random_network
@@ -281,13 +286,44 @@ def test_a_mean_over_images_is_refused():
         SpikeEngine(net.model())(np.zeros((2, 3, 12, 12), np.uint8))
 
 
-def test_threads_that_share_an_engine_take_turns():
+@pytest.mark.parametrize('name', ['spikes', 'openvino'])
+def test_threads_that_share_an_engine_take_turns(name, tmp_path):
     model = random_network(5)
+    onnx.save(model, tmp_path / 'm.onnx')
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
     images = np.random.default_rng(1).integers(0, 256, (4, 2, *shape), np.uint8)
-    engine = SpikeEngine(model)
+    engine = open_engine(name, tmp_path / 'm.onnx', 1)
     expected = [engine(some) for some in images]
     with ThreadPoolExecutor(4) as pool:
-        for found, values in zip(pool.map(engine, [*images] * 25), expected * 25, strict=True):
+        for found, values in zip(pool.map(engine, [*images] * 15), expected * 15, strict=True):
             for name in values:
                 np.testing.assert_array_equal(found[name], values[name])
+
+
+def test_a_forked_process_computes_with_one_thread():
+    """Threads of OpenMP do not survive a fork: the child waited for them for ever."""
+    model = random_network(5)
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    images = np.random.default_rng(1).integers(0, 256, (2, *shape), np.uint8)
+    engine = SpikeEngine(model, threads=2)
+    expected = engine(images)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for values in engine(images), SpikeEngine(model, threads=2)(images):
+                for name in expected:
+                    np.testing.assert_array_equal(values[name], expected[name])
+            code = 0
+        finally:
+            os._exit(code)  # not on with the tests
+    for _ in range(3000):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail('the child hangs')
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -72,6 +72,7 @@ class Run:
     Attributes:
         results: Detections of each image or frame so far.
         unreadable: A line for each image that could not be read or resized.
+        incomplete: A line for each video with fewer frames than it announces.
     """
 
     def __init__(self, model: Detector | Model, args: argparse.Namespace) -> None:
@@ -80,6 +81,7 @@ class Run:
         self.show: bool = args.show
         self.results: list[Detections] = []
         self.unreadable: list[str] = []
+        self.incomplete: list[str] = []
 
     def __call__(self, sources: Sequence[Source], paths: Sequence[Path]) -> None:
         """Go through the sources; stop at q in the window or Ctrl-C, keeping what is done."""
@@ -113,6 +115,8 @@ class Run:
                 self.results.append(found)
                 if self.show and not show(picture, 0 if video is None else 1):
                     return False
+        if source.incomplete:
+            self.incomplete.append(source.incomplete)
         return True
 
 
@@ -150,5 +154,7 @@ def main() -> None:
         _write_results(run, args)
     boxes = sum(map(len, run.results))
     print(f'{len(run.results)} images, {boxes} detections: {args.out_dir / JSON_NAME}')
-    if run.unreadable:
-        sys.exit(f'error: left out {len(run.unreadable)} images: {"; ".join(run.unreadable)}')
+    missing = [*run.unreadable, *run.incomplete]
+    if missing:
+        number = f'left out {len(run.unreadable)} images: ' if run.unreadable else ''
+        sys.exit(f'error: {number}{"; ".join(missing)}')

@@ -102,6 +102,10 @@ def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Con
     """Return the config, completed by its data if that is wanted, and the trained detector."""
     cfg = load_config(args.config, args.cfg_options, args.twin, complete=complete)
     check_settings(cfg, 'export')
+    if cfg.get('twin') == 'lif':  # by the flag, or dumped
+        raise ValueError(
+            f'{args.config}: a lif twin, a network of several time steps, cannot be exported'
+        )
     args.checkpoint = zoo_path(args.checkpoint)
     check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
@@ -151,8 +155,6 @@ def write_onnx(args: argparse.Namespace) -> None:
         raise ValueError(
             f'export needs packages ({error}); pip install onnx onnxscript onnxruntime'
         ) from error
-    if args.twin == 'lif':
-        raise ValueError('--twin lif: a network of several time steps cannot be exported')
     to_int8 = args.twin == 'relu' and not args.float
     if args.calibration_images is not None and not to_int8:
         raise ValueError(

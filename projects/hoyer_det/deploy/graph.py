@@ -15,6 +15,7 @@ from .exported_detector import ExportedDetector
 from .onnx_pass import Rounded, use_integers
 
 _LARGEST_BATCH = 4096
+_TRACED_BATCH = 3  # another than that of the check, which finds what depends on it
 
 
 def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
@@ -26,8 +27,11 @@ def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
     Returns:
         The model, of input ``image`` and outputs ``boxes`` and ``scores``; and the names of the tensors of
         spikes, none where the detector is not folded.
+
+    Raises:
+        ValueError: If the graph takes batches of one size alone.
     """
-    image = torch.zeros(2, 3, *detector.size, dtype=torch.uint8)
+    image = torch.zeros(_TRACED_BATCH, 3, *detector.size, dtype=torch.uint8)
     batch = torch.export.Dim('N', min=1, max=_LARGEST_BATCH)
     with quiet():
         program = torch.onnx.export(
@@ -50,6 +54,10 @@ def to_onnx(detector: ExportedDetector) -> tuple[onnx.ModelProto, list[str]]:
     program.model.graph.metadata_props.clear()
     model = ir.to_proto(program.model)
     onnx.checker.check_model(model)
+    if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
+        raise ValueError(
+            'export: the graph would take one size of batches alone; a layer keeps the number of images'
+        )
     return model, names
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from hoyer_det_runtime.detections import temporary_name
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import checkpoint_hook
 
@@ -28,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     special = path.exists() and not path.is_file() and not path.is_dir()
-    part = path if special else path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part = path if special else temporary_name(path)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         if not special:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # its folder is none, which is said above
+                part.unlink()
         with suppress(OSError):  # something is in it
             for parent in new_parents:
                 parent.rmdir()

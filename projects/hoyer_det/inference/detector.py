@@ -1,5 +1,6 @@
 """A trained detector ready for images: MMDetection's ``DetInferencer``, built from a checkpoint alone."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
@@ -130,6 +132,12 @@ class Detector(DetInferencer):
         """Return what every detector's batches are made with; looking it up logs a warning."""
         return pseudo_collate
 
+    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+        """Return a visualizer that goes with the detector; the registry would keep it for the process."""
+        visualizer = DetLocalVisualizer('detections')  # the config's backends would want a folder
+        visualizer.dataset_meta = self.model.dataset_meta
+        return visualizer
+
     def predict(
         self,
         inputs: str | Path | int | np.ndarray | Sequence[str | Path | int | np.ndarray],
@@ -164,12 +172,14 @@ class Detector(DetInferencer):
             for source in find_sources([item]):
                 for frame in source.frames():
                     yield self.detect(frame.image, score_thr, source.name, frame.index)
+                if source.incomplete:
+                    warnings.warn(source.incomplete, stacklevel=2)
 
     def detect(
         self,
         image: str | Path | np.ndarray,
         score_thr: float = 0.3,
-        source: str = 'array',
+        source: str | None = None,
         frame: int | None = None,
     ) -> Detections:
         """Detect on one image.
@@ -177,7 +187,7 @@ class Detector(DetInferencer):
         Args:
             image: File, or BGR pixels as uint8 (height, width, 3).
             score_thr: Least score of a detection that is returned.
-            source: Goes into the result.
+            source: Goes into the result; by default the file, or ``'array'``.
             frame: Goes into the result.
 
         Raises:
@@ -185,6 +195,8 @@ class Detector(DetInferencer):
                 to be resized, or ``score_thr`` is not from 0 to 1.
         """
         check_threshold(score_thr)
+        if source is None:
+            source = 'array' if isinstance(image, np.ndarray) else str(image)
         if isinstance(image, np.ndarray):
             check_pixels(image)
         else:
@@ -272,6 +284,5 @@ def _for_inference(cfg: Config, path: Path) -> Config:
     content = dict(
         model=model,
         test_dataloader=dict(dataset=dict(pipeline=pipeline)),
-        visualizer=dict(type='DetLocalVisualizer'),  # its own backends would want a folder
     )
     return Config(ConfigDict(content))

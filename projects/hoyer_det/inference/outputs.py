@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from hoyer_det_runtime.detections import temporary_name
 
 from ..engine.storage import replacing
 from .sources import Image, Source
@@ -71,7 +72,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps
-        self._part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+        self._part = temporary_name(path, path.suffix)
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
 

@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+# Of containers that store the number of frames; of others OpenCV reckons it from the duration.
+_COUNTING = ('.mp4', '.m4v', '.mov', '.avi')
 
 
 class Frame(NamedTuple):
@@ -32,6 +34,7 @@ class Image:
 
     path: str
     fps: None = None
+    incomplete: ClassVar[str] = ''
 
     def __len__(self) -> int:
         return 1
@@ -55,6 +58,7 @@ class Video:
     Attributes:
         name: File, or ``camera 0``.
         fps: Frames in a second, 25 where the source does not tell.
+        incomplete: A line if the frames that were read to the end are fewer than the file announces.
 
     Raises:
         ValueError: If no frame can be read.
@@ -71,6 +75,7 @@ class Video:
         # A video of no frames opens, too.
         readable = capture.isOpened() and capture.read()[0]
         self.fps = capture.get(cv2.CAP_PROP_FPS) or 25.0
+        self.incomplete = ''
         self._count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
         if not readable:
@@ -89,6 +94,9 @@ class Video:
             while True:
                 good, pixels = capture.read()
                 if not good:
+                    if index < len(self) and self.name.lower().endswith(_COUNTING):
+                        read = f'{index} of {len(self)} frames could be read'
+                        self.incomplete = f'{self.name}: {read}; it is damaged or not whole'
                     return
                 yield Frame(pixels, index)
                 index += 1

@@ -42,7 +42,7 @@ class SpikeEngine:
 
     Args:
         model: File that ``hoyer-det export`` wrote, or a model that is loaded already.
-        threads: Threads; one is best where several processes run.
+        threads: Threads; one is best where several processes run, and all that a forked process uses.
         keep_spikes: Whether :meth:`spikes` and :meth:`rates` are wanted; else the memory of a value goes
             to others when it has been read.
         instructions: As for :func:`native.library`.
@@ -70,7 +70,7 @@ class SpikeEngine:
                 raise ValueError(f'{model}: no ONNX file, or a damaged one ({error})') from error
         check(model)
         self._library = native.library(instructions)
-        self._threads = threads
+        self._threads = native.usable_threads(threads)
         self._graph = graph = Graph(merge_readouts(model))
         self.layers = find_layers(graph, self._library.largest_stem_weight())
         if len(graph.inputs) != 1:
@@ -192,6 +192,10 @@ class SpikeEngine:
         return self._ready[batch].plan
 
     def _prepare(self, batch: int) -> _Ready:
+        threads = native.usable_threads(self._threads)
+        if threads != self._threads:  # what was prepared before the fork asks for more
+            self._threads = threads
+            self._ready.clear()
         if batch not in self._ready:
             if len(self._ready) == KEPT_SIZES:
                 del self._ready[next(iter(self._ready))]  # the oldest, whose memory is large

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..compiler import compile_library
 
+_PROCESS = os.getpid()
 _FOLDER = Path(__file__).parent
 _FLAGS = ('-O3', '-fPIC', '-ffp-contract=off', '-fno-math-errno')
 # Paths of the C code by the flags that choose them.
@@ -73,6 +74,14 @@ def library(instructions: str = 'native') -> ctypes.CDLL:
         getattr(loaded, name).restype = ctypes.c_int64
     loaded.prepare()
     return loaded
+
+
+def usable_threads(threads: int) -> int:
+    """Return how many of so many threads may compute: one in a forked process.
+
+    The threads of OpenMP do not survive a fork, and the child would wait for them for ever.
+    """
+    return threads if os.getpid() == _PROCESS else 1
 
 
 def first_cache_bytes() -> int:
