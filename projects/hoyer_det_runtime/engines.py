@@ -117,11 +117,11 @@ class OpenVino:
         with self._lock:
             compiled = self._compile(images.shape)
             results = compiled([np.ascontiguousarray(images)])
-        return {
-            name: results[index]
-            for index, port in enumerate(compiled.outputs)
-            for name in port.get_names()
-        }
+            return {
+                name: results[index]
+                for index, port in enumerate(compiled.outputs)
+                for name in port.get_names()
+            }
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
         if shape not in self._compiled:
