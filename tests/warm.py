@@ -72,8 +72,10 @@ class Warm:
 
     def close(self) -> None:
         """End the interpreter."""
-        self._server.stdin.close()
+        # A closed pipe may stay open in what the tests forked, such as the pool of MMDetection's eval_map.
+        print(file=self._server.stdin, flush=True)
         self._server.wait()
+        self._server.stdin.close()
 
 
 def start(job: dict[str, Any], rank: int, files: tuple[str, str], port: int) -> int:
@@ -164,6 +166,8 @@ def main() -> None:
     gc.freeze()  # what is imported: no collection of a job needs to look at it, nor copy its pages
     with tempfile.TemporaryDirectory() as folder:
         for number, line in enumerate(sys.stdin):
+            if not line.strip():
+                break
             print(json.dumps(serve(json.loads(line), Path(folder), number)), flush=True)
 
 
