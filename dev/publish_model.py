@@ -30,7 +30,7 @@ from hoyer_det.engine.neuron_settings import neuron_settings
 from hoyer_det.weights.reading import Checkpoint
 from hoyer_det.weights.stored_config import stored_config
 from hoyer_det.weights.zoo import FOLDER, TABLE, ZooModel, zoo_models
-from hoyer_det_runtime.detections import write_json
+from hoyer_det_runtime.files import write_json
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope

@@ -1,12 +1,7 @@
 """What was found on one image, and the same as COCO JSON."""
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,31 +89,6 @@ def to_coco(results: Iterable[Detections], classes: tuple[str, ...], **info: Any
             )
     categories = [dict(id=index, name=name) for index, name in enumerate(classes, start=1)]
     return dict(info=info, images=images, categories=categories, annotations=annotations)
-
-
-def temporary_name(path: Path, suffix: str = '') -> Path:
-    """Return a name beside a file under which this process writes it, however long the file's own name is."""
-    target = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-    return path.with_name(f'.{target}.{os.getpid()}.part{suffix}')
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write a JSON file that is never there half-written.
-
-    Raises:
-        OSError: If it cannot be written; names the file.
-    """
-    part = temporary_name(path)
-    try:
-        text = f'{json.dumps(content, indent=1, ensure_ascii=False)}\n'
-        # A file name that is not UTF-8 has surrogates: JSON's own escape stands for each.
-        part.write_text(text, encoding='utf-8', errors='backslashreplace')
-        part.replace(path)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def check_threshold(score_thr: float) -> None:

@@ -16,7 +16,7 @@ from hoyer_det import load
 from hoyer_det.commands import detect
 from hoyer_det.inference.outputs import VideoFile, plan_outputs, write_picture
 from hoyer_det.inference.sources import Image, find_sources
-from hoyer_det_runtime.detections import write_json
+from hoyer_det_runtime.files import write_json
 from pycocotools.coco import COCO
 
 

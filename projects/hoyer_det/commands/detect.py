@@ -9,7 +9,8 @@ from pathlib import Path
 
 import cv2
 from hoyer_det_runtime import ENGINES, Model
-from hoyer_det_runtime.detections import Detections, to_coco, write_json
+from hoyer_det_runtime.detections import Detections, to_coco
+from hoyer_det_runtime.files import write_json
 from tqdm import tqdm
 
 from .. import __version__

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from hoyer_det_runtime.detections import temporary_name
+from hoyer_det_runtime.files import temporary_name
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import checkpoint_hook
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from hoyer_det_runtime.detections import temporary_name
+from hoyer_det_runtime.files import temporary_name
 
 from ..engine.storage import replacing
 from .sources import Image, Source
