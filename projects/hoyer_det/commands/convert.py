@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..engine.storage import replacing
+from ..files import replacing
 from ..weights import from_authors, read_checkpoint, to_authors
 from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config

@@ -14,7 +14,7 @@ from ..deploy import fold
 from ..deploy.description import input_of
 from ..deploy.loading import build_for_export
 from ..engine.checkpoint import check_fit, read_finite
-from ..engine.storage import replacing
+from ..files import replacing
 from ..twins import check_twin
 from ..weights.zoo import zoo_path
 from .arguments import add_config_options, add_twin_option, check_folder

@@ -12,7 +12,7 @@ import torch
 from hoyer_det_runtime.engines import open_engine
 from torch import Tensor, nn
 
-from ..engine.storage import replacing
+from ..files import replacing
 from .exported_detector import ExportedDetector
 from .graph import quiet
 from .levels import FiringLevel

@@ -13,7 +13,7 @@ from hoyer_det_runtime.description import KEY
 from mmengine.config import Config
 from torch import nn
 
-from ..engine.storage import replacing
+from ..files import replacing
 from ..spiking import HoyerSpike
 from .checking import Comparison, check_images, compare, run_model
 from .description import describe, input_of, output_of
