@@ -246,7 +246,7 @@ class _Fold:
             if reading.kind == 'image' and bits == 8:
                 largest = STEM_LARGEST
             most = reading.most if reading.kind == 'spikes' else None
-            round_weights(conv, bits, largest, grids.get(conv), most)
+            round_weights(conv, largest, grids.get(conv), most)
         if place.act:
             scale, shift = self._affine(place, None)
             self._set_neuron(place, scale, shift, exact)
