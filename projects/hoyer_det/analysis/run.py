@@ -111,7 +111,8 @@ def analyze(
         choose_maps(spiking_layers(first.model), maps)
     models, checked, calls, shown = {}, {}, {}, []
     for name, subject in subjects.items():
-        models[name] = measure(subject.model, subject.dataset, images, map_images)
+        kept = map_images if subject is first else 0  # no report shows maps of another
+        models[name] = measure(subject.model, subject.dataset, images, kept)
         calls[name] = _one_image(subject.model, subject.dataset)
         if subject is not first:
             continue
