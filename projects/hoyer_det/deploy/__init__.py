@@ -1,7 +1,7 @@
 """From a trained detector to a network for inference."""
 
-from .folding import SignFlip, check_conv_norm_fusion, fold_norms
-from .integers import FoldedLayer, fold
+from .fold import FoldedLayer, fold
+from .fold_norms import SignFlip, check_conv_norm_fusion, fold_norms
 from .levels import FiringLevel
 from .rounded_conv import RoundedConv2d
 

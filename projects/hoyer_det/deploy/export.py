@@ -18,10 +18,10 @@ from ..spiking import HoyerSpike
 from .checking import Comparison, check_images, compare, run_model
 from .description import describe, input_of, output_of
 from .exported_detector import ExportedDetector
-from .folding import fold_norms
+from .fold import FoldedLayer, fold
+from .fold_norms import fold_norms
 from .graph import to_onnx
 from .graph_nms import add_nms
-from .integers import FoldedLayer, fold
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.deploy import FiringLevel, fold
 from hoyer_det.deploy.levels import real_level
-from hoyer_det.deploy.steps import integer_steps, round_weights
+from hoyer_det.deploy.rounding import integer_steps, round_weights
 from hoyer_det.spiking import HoyerSpike
 from mmdet.models.backbones import Darknet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
