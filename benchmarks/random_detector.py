@@ -8,6 +8,8 @@ The rate holds, channel by channel, on the image of dev/measure_exports.py and o
 
 import argparse
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 _SAMPLES = 20000  # potentials of a channel that its quantile is taken of
 
 
-def set_rate(model: nn.Module, rate: float) -> list[torch.utils.hooks.RemovableHandle]:
+@contextmanager
+def set_rate(model: nn.Module, rate: float) -> Iterator[None]:
     """Let each neuron that is called move the biases of the norm before it so that it fires at a rate."""
     norms: list[_BatchNorm] = []
 
@@ -46,13 +49,13 @@ def set_rate(model: nn.Module, rate: float) -> list[torch.utils.hooks.RemovableH
         norms.pop().bias.data += shift
         return (u + shift.view(1, -1, 1, 1),)
 
-    handles = []
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            handles.append(module.register_forward_hook(remember))
-        elif isinstance(module, HoyerSpike):
-            handles.append(module.register_forward_pre_hook(move))
-    return handles
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                hooks.enter_context(module.register_forward_hook(remember))
+            elif isinstance(module, HoyerSpike):
+                hooks.enter_context(module.register_forward_pre_hook(move))
+        yield
 
 
 def random_detector(
@@ -85,10 +88,8 @@ def random_detector(
         detector.train()(image.expand(2, -1, -1, -1))
         for norm in norms:
             norm.momentum = 0.1
-        handles = set_rate(model, rate)
-        detector.eval()(image)
-    for handle in handles:
-        handle.remove()
+        with set_rate(model, rate):
+            detector.eval()(image)
     classes = [f'class {index}' for index in range(model.bbox_head.num_classes)]
     model.dataset_meta = dict(classes=classes)
     return model, cfg

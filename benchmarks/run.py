@@ -5,7 +5,6 @@ CUDA the experimental kernels run; ``--kernels plain`` measures PyTorch's operat
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import time
@@ -16,12 +15,12 @@ import torch
 from exported_detectors import exported_detectors
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.commands.memory import keep_freed_memory
+from hoyer_det.config import load_config
+from hoyer_det.files import write_json
 from hoyer_det.kernels import LEVELS, FastHoyerSpike, norm_spike, set_kernels
 from hoyer_det.spiking import record_hoyer_squares
-from hoyer_det.twins import make_twin
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -98,9 +97,8 @@ def main() -> None:
     if 'inference' in args.only and not on_gpu:
         exported_detectors(rows, args.quick, rounds)
 
-    args.out.mkdir(parents=True, exist_ok=True)
     report |= {'load_at_end': load(), 'rows': rows}
-    (args.out / f'{args.device}.json').write_text(json.dumps(report, indent=1) + '\n')
+    write_json(args.out / f'{args.device}.json', report)
     title = f'{report["date"]}, {report["machine"]}, {report["load_at_end"]:.1f} at the end'
     plot(rows, args.out / f'{args.device}.png', title)
     print(f'\n{title}\n')
@@ -167,9 +165,7 @@ def neuron_at(rows: list[dict], shape: tuple[int, ...], device: torch.device, ro
 
 def build(config: str, device: torch.device, twin: str | None = None) -> nn.Module:
     """Build the detector of a config, or a twin of it."""
-    cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
-    if twin is not None:
-        cfg = make_twin(cfg, twin)
+    cfg = load_config(config, twin=twin, complete=False)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     set_kernels(model, KERNELS)

@@ -1,12 +1,12 @@
 """Times things in turns, and says what one costs against another."""
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from hoyer_det.analysis.timing import describe_processor
 
 Times = dict[str, list[tuple[float, float]]]
 
@@ -16,7 +16,7 @@ def machine(device: torch.device) -> str:
     if device.type == 'cuda':
         return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
     return (
-        f'{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, '
+        f'{describe_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, '
         f'load average {load():.1f}, torch {torch.__version__}'
     )
 

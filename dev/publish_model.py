@@ -27,10 +27,10 @@ from hoyer_det.config import move_data
 from hoyer_det.engine.checkpoint import check_fit, read_finite
 from hoyer_det.engine.finite_hook import first_nonfinite
 from hoyer_det.engine.neuron_settings import neuron_settings
+from hoyer_det.files import write_json
 from hoyer_det.weights.reading import Checkpoint
 from hoyer_det.weights.stored_config import stored_config
 from hoyer_det.weights.zoo import FOLDER, TABLE, ZooModel, zoo_models
-from hoyer_det_runtime.files import write_json
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -200,7 +200,7 @@ def publish(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = [
         dataclasses.asdict(model) for model in ({**zoo_models(), args.name: row}).values()
     ]
-    write_json(rows, TABLE)
+    write_json(TABLE, rows)
     print(
         f'{args.name}: {len(content)} bytes, AP@0.5 {ap50_trained} -> {ap50}, AP {ap_trained} -> {ap}'
     )

@@ -23,9 +23,6 @@ from . import (  # noqa: E402
     registry,
     weights,
 )
-
-deploy.guard_mmcv_fusion()
-
 from .shipped import config_path  # noqa: E402
 from .version import __version__  # noqa: E402
 

@@ -16,7 +16,6 @@ from hoyer_det import load
 from hoyer_det.commands import detect
 from hoyer_det.inference.outputs import VideoFile, plan_outputs, write_picture
 from hoyer_det.inference.sources import Image, find_sources
-from hoyer_det_runtime.files import write_json
 from pycocotools.coco import COCO
 
 
@@ -209,21 +208,6 @@ def test_a_video_whose_name_is_as_long_as_can_be(tmp_path):
     video.write(np.zeros((80, 96, 3), np.uint8))
     video.close()
     assert list(tmp_path.iterdir()) == [video.path]
-
-
-def test_two_runs_that_write_the_same_results(tmp_path, monkeypatch):
-    path, replace = tmp_path / 'detections.json', Path.replace
-
-    def meanwhile(part, target):
-        monkeypatch.setattr(Path, 'replace', replace)
-        with monkeypatch.context() as other:
-            other.setattr(os, 'getpid', lambda: 1)
-            write_json(dict(run=2), path)
-        return replace(part, target)
-
-    monkeypatch.setattr(Path, 'replace', meanwhile)
-    write_json(dict(run=1), path)
-    assert json.loads(path.read_text()) == dict(run=1) and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_picture_larger_than_a_jpeg_can_be_is_made_smaller(tmp_path):

@@ -1,4 +1,4 @@
-"""Files are whole or not there: killed while writing, disk full, no such folder."""
+"""Checkpoints are whole or not there: disk full, no such folder."""
 
 import resource
 import signal
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hoyer_det.engine.storage import replacing
 from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 from processes import run_processes
@@ -23,15 +22,6 @@ def test_checkpoint_is_written_by_mmengine(tmp_path):
     save_checkpoint(dict(state_dict=dict(a=torch.ones(3))), str(path), backend_args=BACKEND)
     assert torch.equal(torch.load(path, weights_only=True)['state_dict']['a'], torch.ones(3))
     assert files(path.parent) == ['epoch_1.pth']
-
-
-def test_error_while_writing_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'a.pth'
-    path.write_bytes(b'old')
-    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
-        part.write_bytes(b'half')
-        raise KeyboardInterrupt
-    assert files(tmp_path) == ['a.pth'] and path.read_bytes() == b'old'
 
 
 def _process(rank: int, path: str) -> None:
@@ -58,14 +48,3 @@ def test_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / 'work').write_text('')
     with pytest.raises(OSError, match=r'epoch_1\.pth'):
         get_file_backend(backend_args=BACKEND).put(b'', str(tmp_path / 'work' / 'epoch_1.pth'))
-
-
-def test_a_name_as_long_as_can_be(tmp_path):
-    names = [letter * 255 for letter in 'ab']
-    with replacing(tmp_path / names[0]) as first, replacing(tmp_path / names[1]) as second:
-        first.write_text('a')
-        second.write_text('b')
-    assert [(path.name, path.read_text()) for path in sorted(tmp_path.iterdir())] == [
-        (names[0], 'a'),
-        (names[1], 'b'),
-    ]

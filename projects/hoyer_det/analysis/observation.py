@@ -29,7 +29,7 @@ def observe_neurons(
                 if spikes.numel():
                     callback(name, module, inputs[0].detach(), spikes.detach())
 
-            hooks.callback(layer.register_forward_hook(hook).remove)
+            hooks.enter_context(layer.register_forward_hook(hook))
         yield
 
 
@@ -49,5 +49,5 @@ def change_potentials(
 
     with plain_kernels(model), ExitStack() as hooks:
         for layer in spiking_layers(model).values():
-            hooks.callback(layer.register_forward_pre_hook(hook).remove)
+            hooks.enter_context(layer.register_forward_pre_hook(hook))
         yield

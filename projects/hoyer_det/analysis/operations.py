@@ -144,9 +144,8 @@ class OperationCounter(TorchDispatchMode):
         with plain_kernels(self._model), ExitStack() as hooks:
             for name, module in self._model.named_modules():
                 if name:
-                    hooks.callback(module.register_forward_pre_hook(self._begin(name)).remove)
-                    end = module.register_forward_hook(self._end, always_call=True)
-                    hooks.callback(end.remove)
+                    hooks.enter_context(module.register_forward_pre_hook(self._begin(name)))
+                    hooks.enter_context(module.register_forward_hook(self._end, always_call=True))
             with self:
                 yield
         self._write_real()

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 
-from ..engine.storage import replacing
+from ..files import replacing
 from . import plots
 from .explanations import LIMITS, NO_RELU_TWIN, explanations, neuron_explanations
 from .tables import (

@@ -16,7 +16,7 @@ from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..spiking import spiking_layers, untrained_warning
 from ..twins import check_twin
-from ..weights.zoo import zoo_path
+from ..weights.zoo import checkpoint_file
 from .crosscheck import cross_check as count_again
 from .crosscheck import spikingjelly_counters
 from .energy import ESTIMATED_TWINS, load_energy_table
@@ -111,7 +111,8 @@ def analyze(
         choose_maps(spiking_layers(first.model), maps)
     models, checked, calls, shown = {}, {}, {}, []
     for name, subject in subjects.items():
-        models[name] = measure(subject.model, subject.dataset, images, map_images)
+        kept = map_images if subject is first else 0  # no report shows maps of another
+        models[name] = measure(subject.model, subject.dataset, images, kept)
         calls[name] = _one_image(subject.model, subject.dataset)
         if subject is not first:
             continue
@@ -225,7 +226,7 @@ def _load(
         cfgs.append(cfg)
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
-        config, checkpoint = cfg.filename, zoo_path(checkpoint)
+        config, checkpoint = cfg.filename, checkpoint_file(checkpoint)
         check_twin(cfg, checkpoint)
         check_checkpoint(cfg, checkpoint)
         model, meta = load_detector(cfg, checkpoint, get_device())

@@ -1,7 +1,6 @@
 """``hoyer-det check-data CONFIG``: tell what is wrong with the data that a config names."""
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from ..config import load_config
 from ..datasets.check import Report, check_datasets
 from ..datasets.clean import write_clean
-from ..engine.storage import replacing
+from ..files import write_json
 from .arguments import add_config_options
 from .errors import one_line_errors
 
@@ -70,9 +69,7 @@ def main() -> None:
         cfg = load_config(args.config, args.cfg_options, complete=False)
         report = check_datasets(cfg, not args.annotations_only, args.workers)
         if args.json is not None:
-            text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-            with replacing(args.json) as part:
-                part.write_text(f'{text}\n', encoding='utf-8')
+            write_json(args.json, report.to_dict())
         print_report(report)
         if args.write_clean is not None:
             write_clean(report, args.write_clean)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ..engine.storage import replacing
+from ..files import replacing
 from ..weights import from_authors, read_checkpoint, to_authors
 from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config
-from ..weights.zoo import zoo_path
+from ..weights.zoo import checkpoint_file
 from .errors import one_line_errors
 
 
@@ -48,7 +48,7 @@ def convert(args: argparse.Namespace) -> None:
             none of them; if a network has shortcuts, which the authors' have not; or if the target is the
             source, which has more in it.
     """
-    source = zoo_path(args.source)
+    source = checkpoint_file(args.source)
     if Path(args.target).exists() and '://' not in source and Path(args.target).samefile(source):
         raise ValueError(f'{args.target}: source and target are the same file; name another target')
     checkpoint = read_checkpoint(source)

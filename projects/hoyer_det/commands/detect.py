@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 from hoyer_det_runtime import ENGINES, Model
 from hoyer_det_runtime.detections import Detections, to_coco
-from hoyer_det_runtime.files import write_json
 from tqdm import tqdm
 
 from .. import __version__
+from ..files import write_json
 from ..inference.detector import Detector, load
 from ..inference.outputs import (
     JSON_NAME,
@@ -123,8 +123,7 @@ class Run:
 
 def _write_results(run: Run, args: argparse.Namespace) -> None:
     info = dict(model=args.model, score_thr=args.score_thr, hoyer_det=__version__)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(to_coco(run.results, run.model.classes, **info), args.out_dir / JSON_NAME)
+    write_json(args.out_dir / JSON_NAME, to_coco(run.results, run.model.classes, **info))
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from ..deploy import fold
 from ..deploy.description import input_of
 from ..deploy.loading import build_for_export
 from ..engine.checkpoint import check_fit, read_finite
-from ..engine.storage import replacing
+from ..files import replacing
 from ..twins import check_twin
-from ..weights.zoo import zoo_path
+from ..weights.zoo import checkpoint_file
 from .arguments import add_config_options, add_twin_option, check_folder
 from .errors import one_line_errors
 from .settings import check_settings
@@ -106,7 +106,7 @@ def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Con
         raise ValueError(
             f'{args.config}: a lif twin, a network of several time steps, cannot be exported'
         )
-    args.checkpoint = zoo_path(args.checkpoint)
+    args.checkpoint = checkpoint_file(args.checkpoint)
     check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
     model = build_for_export(cfg, checkpoint, args.checkpoint)

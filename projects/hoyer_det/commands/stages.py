@@ -10,7 +10,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..engine.storage import replacing
+from ..files import write_json
 from .differences import first_difference
 
 _SHOWN = ('pascal_voc/mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP', 'accuracy/top1', 'top1')
@@ -131,7 +131,7 @@ class StagedTraining:
                 'with it, or choose another --work-dir'
             )
         try:
-            note = json.loads(path.read_text())
+            note = json.loads(path.read_text(encoding='utf-8'))
             plan, self.stages = dict(note['plan']), note['stages']
         except (ValueError, TypeError, KeyError):
             raise ValueError(
@@ -149,8 +149,7 @@ class StagedTraining:
 
     def _write_note(self) -> None:
         if is_main_process():
-            with replacing(self._note) as part:
-                part.write_text(json.dumps(dict(plan=self.plan, stages=self.stages), indent=1))
+            write_json(self._note, dict(plan=self.plan, stages=self.stages))
         barrier()
 
 

@@ -15,7 +15,7 @@ from ..config import check_data, load_config
 from ..engine.checkpoint import check_checkpoint
 from ..inference.exported import ExportedModel
 from ..twins import check_twin
-from ..weights.zoo import zoo_path
+from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .memory import keep_freed_memory
@@ -97,7 +97,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
             f'{args.checkpoint}: --engine and --threads are for exported files (.onnx)'
         )
     else:
-        args.checkpoint = zoo_path(args.checkpoint)
+        args.checkpoint = checkpoint_file(args.checkpoint)
         check_twin(cfg, args.checkpoint)
         check_checkpoint(cfg, args.checkpoint)
         cfg.load_from = args.checkpoint

@@ -12,7 +12,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_resumable, check_starting_weights, newest_good_checkpoint
-from ..weights.zoo import zoo_path
+from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
 from .from_objects import OBJECT_EPOCHS, FromObjects
@@ -102,7 +102,7 @@ def build_config(args: argparse.Namespace) -> Config:
     check_settings(cfg, 'train')
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     if cfg.get('load_from'):
-        cfg.load_from = zoo_path(cfg.load_from)
+        cfg.load_from = checkpoint_file(cfg.load_from)
     if args.amp:
         if get_device() == 'cpu':
             raise ValueError('--amp: MMEngine has no mixed precision on a CPU; leave it out')

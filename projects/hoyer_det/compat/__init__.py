@@ -18,3 +18,4 @@ def apply() -> None:
     patches.trust_mmengine_checkpoints()
     patches.take_missing_iscrowd_for_0()
     patches.silence_pkg_resources()
+    patches.guard_fuse_conv_bn()

@@ -1,6 +1,8 @@
 """Patches of the pinned OpenMMLab packages; each says which release ends it, and then does nothing."""
 
+import functools
 import pickle
+import sys
 import warnings
 from typing import Any
 
@@ -8,6 +10,7 @@ import mmengine
 import numpy as np
 import torch
 from mmengine.utils import digit_version
+from torch import nn
 
 
 def give_ssd_head_a_loss_cls() -> None:
@@ -97,3 +100,29 @@ def silence_pkg_resources() -> None:
         warnings.filterwarnings(
             'ignore', message='pkg_resources is deprecated', category=UserWarning
         )
+
+
+def guard_fuse_conv_bn() -> None:
+    """Let ``mmcv.cnn.fuse_conv_bn`` refuse models that it would fuse wrongly.
+
+    It fuses across whatever stands between a convolution and the next norm. MMDetection holds it by name in
+    its benchmark tool; for the parts of a model it finds itself by the name in its module, so replacing
+    it there reaches those who imported it before. Ends with an mmcv that follows the order of computation,
+    which 2.1.0, the newest that mmdet 3.3.0 takes, does not.
+    """
+    import mmcv.cnn
+
+    module = sys.modules['mmcv.cnn.utils.fuse_conv_bn']
+    original = module.fuse_conv_bn
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def fuse_conv_bn(module: nn.Module) -> nn.Module:
+        from ..deploy import check_conv_norm_fusion  # which imports mmdet.models
+
+        check_conv_norm_fusion(module)
+        return original(module)
+
+    for place in (module, mmcv.cnn.utils, mmcv.cnn):
+        place.fuse_conv_bn = fuse_conv_bn

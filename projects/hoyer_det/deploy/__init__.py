@@ -1,9 +1,8 @@
 """From a trained detector to a network for inference."""
 
-from .folding import SignFlip, check_conv_norm_fusion, fold_norms
-from .integers import FoldedLayer, fold
+from .fold import FoldedLayer, fold
+from .fold_norms import SignFlip, check_conv_norm_fusion, fold_norms
 from .levels import FiringLevel
-from .mmcv_guard import guard_mmcv_fusion
 from .rounded_conv import RoundedConv2d
 
 __all__ = [
@@ -14,5 +13,4 @@ __all__ = [
     'check_conv_norm_fusion',
     'fold',
     'fold_norms',
-    'guard_mmcv_fusion',
 ]

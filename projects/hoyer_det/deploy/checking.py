@@ -12,7 +12,7 @@ import torch
 from hoyer_det_runtime.engines import open_engine
 from torch import Tensor, nn
 
-from ..engine.storage import replacing
+from ..files import replacing
 from .exported_detector import ExportedDetector
 from .graph import quiet
 from .levels import FiringLevel
@@ -85,7 +85,6 @@ def compare(
     """
     images = check_images(detector.size) if images is None else images
     reference = copy.deepcopy(detector).double()
-    neurons = [m for m in reference.modules() if isinstance(m, FiringLevel)]
     names = [out for node in model.graph.node for out in node.output if out.startswith('spikes/')]
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
@@ -95,13 +94,11 @@ def compare(
         )
     inner, outer = run_model(opened, engine, images), run_model(model, engine, images)
     watcher = _Watcher(inner)
-    handles = [neuron.register_forward_hook(watcher) for neuron in neurons]
-    try:
-        with torch.no_grad(), quiet():
-            boxes, scores = reference(torch.from_numpy(images))
-    finally:
-        for handle in handles:
-            handle.remove()
+    for module in reference.modules():
+        if isinstance(module, FiringLevel):
+            module.register_forward_hook(watcher)
+    with torch.no_grad(), quiet():
+        boxes, scores = reference(torch.from_numpy(images))
     if set(watcher.rates) != set(names):
         raise ValueError(f'export: neurons {set(watcher.rates) ^ set(names)} are not in both')
     return Comparison(

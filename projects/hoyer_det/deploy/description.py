@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from hoyer_det_runtime.description import FORMAT
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from torch import nn
 
 from ..version import __version__
 
-FORMAT = 1
 _PASSED_OVER = ('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs')
 # Settings that change pixels, and the only value with which the runtime has the same pixels.
 _PIXELS = {

@@ -13,15 +13,15 @@ from hoyer_det_runtime.description import KEY
 from mmengine.config import Config
 from torch import nn
 
-from ..engine.storage import replacing
+from ..files import replacing
 from ..spiking import HoyerSpike
 from .checking import Comparison, check_images, compare, run_model
 from .description import describe, input_of, output_of
 from .exported_detector import ExportedDetector
-from .folding import fold_norms
+from .fold import FoldedLayer, fold
+from .fold_norms import fold_norms
 from .graph import to_onnx
 from .graph_nms import add_nms
-from .integers import FoldedLayer, fold
 
 
 @dataclass(frozen=True)

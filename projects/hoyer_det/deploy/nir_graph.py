@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from .folding import SignFlip
+from .fold_norms import SignFlip
 from .levels import FiringLevel
 
 _LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.Identity, FiringLevel, SignFlip)

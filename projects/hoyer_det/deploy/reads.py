@@ -1,6 +1,7 @@
 """Finds out what each convolution of a model reads: the image, spikes, sums of spikes, real values."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
 import torch
@@ -103,19 +104,16 @@ def _run(
     fire: Callable[[Tensor], Tensor],
 ) -> object:
     """Run a model with other spikes, which are made of the potentials, and look at inputs."""
-    handles = []
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_pre_hook(look))
-            handles.append(module.register_forward_hook(lambda m, i, sums: sums.detach()))
-        elif isinstance(module, HoyerSpike):
-            handles.append(module.register_forward_hook(lambda m, inputs, s: fire(inputs[0])))
-    try:
-        with plain_kernels(model):
-            return run_network(model, image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with plain_kernels(model), ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.enter_context(module.register_forward_pre_hook(look))
+                hooks.enter_context(module.register_forward_hook(lambda m, i, sums: sums.detach()))
+            elif isinstance(module, HoyerSpike):
+                hooks.enter_context(
+                    module.register_forward_hook(lambda m, inputs, s: fire(inputs[0]))
+                )
+        return run_network(model, image)
 
 
 def _whole(x: Tensor) -> bool:

@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .steps import BITS, integer_steps, largest_weight
+from .rounding import BITS, integer_steps, largest_weight
 
 IMAGE_CHANNELS = 3
 

@@ -5,7 +5,7 @@ import random
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -201,7 +201,7 @@ class _Recorder(TorchFunctionMode):
         self._numbers = iter(range(10**9))
 
     def __enter__(self) -> '_Recorder':
-        self._handles = []
+        self._hooks = ExitStack()
         for name, module in self._modules.items():
 
             def enter(module: nn.Module, args: tuple, name: str = name) -> None:
@@ -214,16 +214,13 @@ class _Recorder(TorchFunctionMode):
                 name, number = self._stack.pop()
                 self._pass.completed[name].add(number)
 
-            self._handles += [
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave),
-            ]
+            self._hooks.enter_context(module.register_forward_pre_hook(enter))
+            self._hooks.enter_context(module.register_forward_hook(leave))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.close()
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None

@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from .storage import replacing
+from ..files import write_text
 
 NOTE = 'last_validation'
 
@@ -40,8 +40,7 @@ class PendingValidationHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Note that the validation is complete."""
         if is_main_process():
-            with replacing(Path(runner.work_dir, NOTE)) as part:
-                part.write_text(str(runner.iter))
+            write_text(Path(runner.work_dir, NOTE), str(runner.iter))
 
     @staticmethod
     def _remove_note(runner: Runner) -> None:

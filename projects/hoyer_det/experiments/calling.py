@@ -1,4 +1,4 @@
-"""Other commands of this package, and files that are there whole or not at all."""
+"""Other commands of this package, and what they left in files."""
 
 import fcntl
 import json
@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from ..engine.storage import replacing
 
 
 @contextmanager
@@ -61,17 +59,6 @@ def call(*command: object) -> None:
         sys.exit(code)
 
 
-def write_text(file: Path, content: str) -> None:
-    """Write a text file."""
-    with replacing(file) as part:
-        part.write_text(content)
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write a file as JSON."""
-    write_text(file, json.dumps(content, indent=1))
-
-
 def read_json(file: Path) -> Any:
     """Read a file as JSON.
 
@@ -79,7 +66,7 @@ def read_json(file: Path) -> Any:
         ValueError: If it is damaged.
     """
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding='utf-8'))
     except ValueError as error:
         raise ValueError(
             f'{file}: cannot be read ({error}); remove it to have it made again'

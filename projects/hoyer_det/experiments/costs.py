@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.checkpoint import newest_good_checkpoint
-from .calling import call, write_json
+from ..files import write_json
+from .calling import call
 from .running import RESULT, option_flags, read_final, work_dir
 from .sets import ExperimentSet, Run
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.storage import replacing
-from .calling import read_json, write_text
+from ..files import replacing, write_text
+from .calling import read_json
 from .costs import COSTS, TABLE
 from .running import work_dir
 from .sets import ExperimentSet

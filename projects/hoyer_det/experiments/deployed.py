@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.checkpoint import newest_good_checkpoint
-from .calling import call, read_json, write_json
+from ..files import write_json
+from .calling import call, read_json
 from .running import option_flags, read_log, work_dir
 from .sets import ExperimentSet, Run
 

@@ -4,8 +4,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from ..engine.storage import replacing
-from .calling import read_json, write_text
+from ..files import replacing, write_text
+from .calling import read_json
 from .deployed import RESULT
 from .sets import ExperimentSet
 

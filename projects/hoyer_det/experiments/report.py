@@ -7,8 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from ..engine.storage import replacing
-from .calling import read_json, write_text
+from ..files import replacing, write_text
+from .calling import read_json
 from .running import RESULT, check_settings, work_dir
 from .sets import ExperimentSet, Run
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .calling import call, read_json, write_json
+from ..files import write_json
+from .calling import call, read_json
 from .sets import ExperimentSet, Run
 
 START = 'run.json'

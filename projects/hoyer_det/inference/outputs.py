@@ -7,9 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from hoyer_det_runtime.files import temporary_name
 
-from ..engine.storage import replacing
+from ..files import replacing, temporary_name
 from .sources import Image, Source
 
 JSON_NAME = 'detections.json'

@@ -1,8 +1,8 @@
 """Turns a network that was trained with ReLU into one that spikes, before it is trained on."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -152,7 +152,11 @@ def _convert(
         if target is not None:
             match_inputs(conv, samples(inputs[0]), target, _mean_of_processes)
 
-    with _hooks(layers.values(), set_neuron), _hooks(targets, set_convolution):
+    with ExitStack() as hooks:
+        for layer in layers.values():
+            hooks.enter_context(layer.register_forward_pre_hook(set_neuron))
+        for conv in targets:
+            hooks.enter_context(conv.register_forward_pre_hook(set_convolution))
         _run(model, images)
     return by_channel, by_layer
 
@@ -167,7 +171,7 @@ def _observe_relu(
         alone reads, where there is one.
     """
     found: dict[nn.Module, Tensor] = {}
-    outputs = _NormOutputs(model)
+    outputs = _NormOutputs()
 
     def rectify(layer: HoyerSpike, inputs: tuple[Tensor, ...], spikes: Tensor) -> Tensor:
         relu = inputs[0].clamp(min=0)
@@ -177,19 +181,17 @@ def _observe_relu(
     def remember(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
         found.setdefault(conv, samples(inputs[0]))
 
-    convs = [
-        m
-        for m in model.modules()
-        if isinstance(m, nn.Conv2d) and m.training and m.weight.requires_grad
-    ]
-    handles = [layer.register_forward_hook(rectify) for layer in layers.values()]
-    try:
-        with _hooks(layers.values(), outputs.begin), _hooks(convs, remember), outputs:
-            _run(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
-        outputs.close()
+    with ExitStack() as hooks:
+        for layer in layers.values():
+            hooks.enter_context(layer.register_forward_pre_hook(outputs.begin))
+            hooks.enter_context(layer.register_forward_hook(rectify))
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and module.training and module.weight.requires_grad:
+                hooks.enter_context(module.register_forward_pre_hook(remember))
+            elif _is_scaling(module):
+                hooks.enter_context(module.register_forward_hook(outputs.note))
+        hooks.enter_context(outputs)
+        _run(model, images)
     return found, outputs.norms()
 
 
@@ -200,15 +202,12 @@ class _NormOutputs(TorchFunctionMode):
     also the beginning of the real-valued stream. What a neuron does inside is the neuron's reading.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.reader: HoyerSpike | None = None
         self._norms: dict[nn.Module, set[Any]] = {}
         self._several: set[nn.Module] = set()
         self._outputs: dict[int, tuple[weakref.ref, nn.Module]] = {}
-        self._handles = [
-            m.register_forward_hook(self._note) for m in model.modules() if _is_scaling(m)
-        ]
 
     def norms(self) -> dict[HoyerSpike, nn.Module]:
         """Return the norm of each neuron that is its only reader."""
@@ -222,12 +221,8 @@ class _NormOutputs(TorchFunctionMode):
         """A neuron is about to run."""
         self.reader = neuron
 
-    def close(self) -> None:
-        """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
-
-    def _note(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """A norm has run."""
         if norm in self._norms:
             self._several.add(norm)
         self._norms.setdefault(norm, set())
@@ -251,17 +246,6 @@ def _is_scaling(module: nn.Module) -> bool:
         and module.affine
         and module.weight.requires_grad
     )
-
-
-@contextmanager
-def _hooks(modules: Any, hook: Callable[..., Any]) -> Iterator[None]:
-    """Call a hook before each of the modules while the block runs."""
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _mean_of_processes(value: Tensor) -> Tensor:

@@ -112,6 +112,6 @@ def checkpoint_path(model: str | Path) -> Path:
     return models[path.name].check()
 
 
-def zoo_path(checkpoint: str) -> str:
+def checkpoint_file(checkpoint: str) -> str:
     """Find the checkpoint file as :func:`checkpoint_path` does; an address (``https://``) stays."""
     return checkpoint if '://' in checkpoint else str(checkpoint_path(checkpoint))

@@ -59,19 +59,14 @@ def _sides(flat: Tensor) -> Tensor:
 
 @torch.no_grad()
 def round_weights(
-    conv: nn.Conv2d,
-    bits: int,
-    largest: int | Tensor,
-    grid: Tensor | None = None,
-    most: int | None = None,
+    conv: nn.Conv2d, largest: int | Tensor, grid: Tensor | None = None, most: int | None = None
 ) -> None:
     """Round the weights of a convolution whose sums are read as real values, in place.
 
-    The buffers ``steps`` (M,) and ``bits`` are added, by which an exporter finds the integers again.
+    The buffer ``steps`` (M,) is added, by which an exporter finds the integers again.
 
     Args:
         conv: The convolution.
-        bits: Of each weight.
         largest: Largest absolute value of an integer, for all channels or float64 (M,).
         grid: The steps and the bias become multiples of this, float64 (M,), a power of 2 for each channel.
         most: As for :func:`integer_steps`: engines that add up integers need no wider sums then.
@@ -87,7 +82,6 @@ def round_weights(
             conv.bias.copy_(grid * (conv.bias.double() / grid).round())
     conv.weight.copy_(integers * step.view(-1, 1, 1, 1))
     conv.register_buffer('steps', step.float(), persistent=False)
-    conv.bits = bits
 
 
 class Stream(NamedTuple):

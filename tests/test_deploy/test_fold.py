@@ -8,7 +8,7 @@ from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.backbones.blocks import SpikingConvBlock
 from hoyer_det.deploy import FiringLevel, fold
 from hoyer_det.deploy.levels import real_level
-from hoyer_det.deploy.steps import integer_steps, round_weights
+from hoyer_det.deploy.rounding import integer_steps, round_weights
 from hoyer_det.spiking import HoyerSpike
 from mmdet.models.backbones import Darknet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
@@ -89,7 +89,7 @@ def test_no_sum_leaves_int16(most):
 def test_no_sum_of_a_read_out_of_spikes_leaves_int16(most):
     conv = nn.Conv2d(600, 2, 1).requires_grad_(False)
     conv.weight[0], conv.weight[1] = 0.5, -0.25
-    round_weights(conv, 8, 127, most=most)
+    round_weights(conv, 127, most=most)
     integers = conv.weight / conv.steps.view(-1, 1, 1, 1)
     assert torch.equal(integers, integers.round())
     sums = most * integers.flatten(1).sum(1).abs()

@@ -10,7 +10,7 @@ from mmcv.cnn import is_norm
 from torch import Tensor, nn
 
 from ..spiking import HoyerSpike
-from .folding import fold_norm, norm_affine
+from .fold_norms import fold_norm, norm_affine
 from .image_input import ImageInput
 from .levels import (
     UNREACHED,
@@ -23,7 +23,7 @@ from .levels import (
 from .places import Place, Slot, find_places, is_plain_conv
 from .reads import REAL, Reading, find_readings
 from .rounded_conv import use_plain_convs
-from .steps import BITS, integer_steps, largest_weight, round_weights, stream_grid, streams
+from .rounding import BITS, integer_steps, largest_weight, round_weights, stream_grid, streams
 
 STEM_LARGEST = 64  # a sum of two products with uint8 stays in int16, which CPUs without VNNI need
 STEM_LIMIT = 2**24
@@ -246,7 +246,7 @@ class _Fold:
             if reading.kind == 'image' and bits == 8:
                 largest = STEM_LARGEST
             most = reading.most if reading.kind == 'spikes' else None
-            round_weights(conv, bits, largest, grids.get(conv), most)
+            round_weights(conv, largest, grids.get(conv), most)
         if place.act:
             scale, shift = self._affine(place, None)
             self._set_neuron(place, scale, shift, exact)
