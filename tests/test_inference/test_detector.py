@@ -158,6 +158,19 @@ def test_wrappers_around_the_data_set(trained, tmp_path):
     assert len(load(tmp_path / 'x.pth', 'cpu').predict(np.zeros((64, 64, 3), np.uint8))) == 1
 
 
+def test_preprocessor_beside_the_model_is_the_models(trained, detector, tmp_path):
+    content = torch.load(trained[1], weights_only=True)
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'x.pth')
+    (path,) = write_images(tmp_path, 'a.png')
+    (expected,), (found,) = (
+        model.predict(path, 0.0) for model in (detector, load(tmp_path / 'x.pth', 'cpu'))
+    )
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
 def test_nothing_of_a_detector_stays_in_the_process(trained):
     before = set(DetLocalVisualizer._instance_dict)
     load(trained[1], 'cpu')

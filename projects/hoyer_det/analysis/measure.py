@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -15,7 +15,6 @@ from torch import nn
 
 from ..errors import naming
 from ..spiking import LIFSpike
-from ..weights.reading import read_checkpoint
 from .neurons import NeuronRecorder, NeuronStatistics
 from .operations import LayerOperations, OperationCounter
 
@@ -63,24 +62,6 @@ class Measurement:
     def spiking(self) -> bool:
         """Whether its activations are spikes."""
         return bool(self.neurons) or self.leaky
-
-
-def load_detector(cfg: Config, checkpoint: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the model of a config in evaluation mode and load its weights.
-
-    Args:
-        cfg: Completed config.
-        checkpoint: Checkpoint file, known to belong to the config.
-        device: Where the model goes, for example ``'cpu'``.
-
-    Returns:
-        The model, and what the checkpoint says about its training (``meta``).
-    """
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    loaded = read_checkpoint(checkpoint)
-    model.load_state_dict(loaded.weights)
-    return model.to(device).eval(), loaded.meta
 
 
 def build_dataset(cfg: Config, split: str) -> Any:

@@ -19,11 +19,24 @@ class Checkpoint(NamedTuple):
         weights: Tensors by name, without wrapper and without the prefix ``module.``.
         others: Names of the file's entries that hold no weights of the network.
         meta: The entry ``meta``, empty where there is none.
+        path: The file, or its address, for messages.
     """
 
     weights: dict[str, Tensor]
     others: list[str]
     meta: dict[str, Any]
+    path: str
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """``classes``, a tuple that is empty where none are named, and ``palette``, for drawing."""
+        stored = self.meta.get('dataset_meta') or self.meta  # where MMDetection 2 wrote CLASSES
+        found = {key.lower(): value for key, value in stored.items()}
+        classes = found.get('classes') or ()
+        return dict(
+            classes=(classes,) if isinstance(classes, str) else tuple(classes),
+            palette=found.get('palette') or 'random',
+        )
 
 
 def read_content(path: str | Path) -> Any:
@@ -87,7 +100,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if all(key.startswith(_PREFIX) for key in weights):
         weights = {key[len(_PREFIX) :]: value for key, value in weights.items()}
     meta = content.get('meta') if weights is not content else None
-    return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {})
+    return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {}, str(path))
 
 
 def initialisations(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
