@@ -70,6 +70,8 @@ def _value(node: ast.expr) -> Any:
             return {_value(item) for item in items}
         case ast.Name(id=name) if name in _NUMBERS:
             return _NUMBERS[name]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id=name)) if name in _NUMBERS:
+            return -_NUMBERS[name]
     try:
         return ast.literal_eval(node)
     except ValueError:
