@@ -112,6 +112,15 @@ def test_a_threshold_that_is_no_score_is_refused(detector, score_thr):
         detector.predict(np.zeros((8, 8, 3), np.uint8), score_thr)
 
 
+def test_a_device_whose_error_says_nothing(trained, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, 'zeros', fail)
+    with pytest.raises(ValueError, match=r"^device 'cpu': cannot be used here \(RuntimeError"):
+        load(trained[1], 'cpu')
+
+
 def test_threads_are_for_exported_files(trained):
     with pytest.raises(ValueError, match='threads 2 is for exported files'):
         load(trained[1], 'cpu', threads=2)

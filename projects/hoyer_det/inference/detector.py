@@ -23,6 +23,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from ..engine.checkpoint import build_trained, read_finite
+from ..errors import named
 from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config
 from ..weights.zoo import checkpoint_path
@@ -257,8 +258,7 @@ def _check_device(device: str | None) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f'device {device!r}: cannot be used here ({reason})') from error
+        raise ValueError(f'device {device!r}: cannot be used here ({named(error)})') from error
 
 
 def _for_inference(cfg: Config) -> Config:
