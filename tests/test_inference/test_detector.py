@@ -167,6 +167,21 @@ def test_wrappers_around_the_data_set(trained, tmp_path):
     assert len(load(tmp_path / 'x.pth', 'cpu').predict(np.zeros((64, 64, 3), np.uint8))) == 1
 
 
+@pytest.mark.parametrize('poly2mask', [True, False])
+def test_steps_that_read_annotations_find_none(trained, detector, tmp_path, poly2mask):
+    content = torch.load(trained[1], weights_only=True)
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    (step,) = (s for s in cfg.test_dataloader.dataset.pipeline if s.type == 'LoadAnnotations')
+    step.update(with_mask=True, with_seg=True, poly2mask=poly2mask)
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'x.pth')
+    image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
+    (expected,), (found,) = (
+        model.predict(image, 0.0) for model in (detector, load(tmp_path / 'x.pth', 'cpu'))
+    )
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
 def test_preprocessor_beside_the_model_is_the_models(trained, detector, tmp_path):
     content = torch.load(trained[1], weights_only=True)
     cfg = Config.fromstring(content['meta']['cfg'], '.py')

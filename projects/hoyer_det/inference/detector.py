@@ -18,7 +18,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import nn
 
@@ -110,14 +110,6 @@ class Detector(DetInferencer):
             raise ValueError(f'{self.path}: does not name its classes (meta.dataset_meta.classes)')
         model.cfg = cfg
         return model.to(device)
-
-    def _init_pipeline(self, cfg: Config) -> Compose:
-        """Build the test pipeline without what reads annotations."""
-        dataset = cfg.test_dataloader.dataset
-        dataset.pipeline = [
-            step for step in dataset.pipeline if not step['type'].endswith('LoadAnnotations')
-        ]
-        return super()._init_pipeline(cfg)
 
     def _init_collate(self, cfg: Config) -> Callable:
         """Return what every detector's batches are made with; looking it up logs a warning."""
