@@ -24,17 +24,15 @@ import torch
 from hoyer_det.commands.errors import one_line_errors
 from hoyer_det.commands.from_twin import drop_starts
 from hoyer_det.config import move_data
-from hoyer_det.engine.checkpoint import check_fit, read_finite
+from hoyer_det.engine.checkpoint import build_trained, read_finite
 from hoyer_det.engine.finite_hook import first_nonfinite
 from hoyer_det.engine.neuron_settings import neuron_settings
 from hoyer_det.files import write_json
 from hoyer_det.weights.reading import Checkpoint
 from hoyer_det.weights.stored_config import stored_config
 from hoyer_det.weights.zoo import FOLDER, TABLE, ZooModel, zoo_models
-from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / 'docs' / 'zoo.md'
@@ -65,14 +63,6 @@ def parse_args() -> argparse.Namespace:
         if not re.fullmatch(r'[a-z0-9_]+', args.name):
             parser.error(f'NAME {args.name}: lower-case letters, digits and _ only')
     return args
-
-
-def build(cfg: Config, checkpoint: Checkpoint, path: str) -> nn.Module:
-    """Build the model of a config and make sure that the weights are its own."""
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    check_fit(checkpoint, model, path, 'its own config')
-    return model
 
 
 def portable_config(cfg: Config, path: str) -> str:
@@ -138,7 +128,7 @@ def published(checkpoint: Checkpoint, path: str) -> tuple[bytes, int, int]:
             :func:`portable_config`.
     """
     cfg = stored_config(checkpoint.meta, path)
-    model = build(cfg, checkpoint, path)
+    model = build_trained(cfg, checkpoint)
     meta = dict(
         cfg=portable_config(cfg, path),
         dataset_meta=checkpoint.meta['dataset_meta'],

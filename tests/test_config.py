@@ -249,6 +249,12 @@ def test_one_class_given_as_a_word_is_one_class(voc_folder: Path) -> None:
     assert dataset_classes(cfg) == ('cell',)
 
 
+def test_a_file_of_classes_is_not_taken_for_their_names() -> None:
+    """MMEngine's data sets read it themselves."""
+    dataset = dict(type='VOCDataset', metainfo=dict(classes='names.txt'))
+    assert dataset_classes(Config(dict(test_dataloader=dict(dataset=dataset)))) is None
+
+
 def test_data_set_without_lists_is_refused(tmp_path: Path) -> None:
     write_voc_image(tmp_path, 'a', [voc_object('nut')])
     write_split(tmp_path, 'trainval', ['a'])

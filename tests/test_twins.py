@@ -10,6 +10,7 @@ from conftest import CONFIGS
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
 from hoyer_det.twins import TWINS, check_twin, make_twin
+from hoyer_det.weights import read_checkpoint
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -159,11 +160,11 @@ def test_checkpoint_of_another_twin(trained, used, tmp_path):
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
     cfg, _ = ssd(used)
     if trained == used:
-        check_twin(cfg, str(file))
+        check_twin(cfg, read_checkpoint(file))
         return
     flag = f'give --twin {trained}' if trained else 'leave --twin out'
     with pytest.raises(ValueError, match=rf'net\.pth: is a checkpoint of .*{flag}'):
-        check_twin(cfg, str(file))
+        check_twin(cfg, read_checkpoint(file))
 
 
 @pytest.mark.parametrize('flag', ['', "twin = 'onebit'\n"])
@@ -173,6 +174,6 @@ def test_checkpoint_of_before_the_flag_or_with_a_formatted_config(flag, tmp_path
     assert "\ntwin='onebit'\n" in text
     text = text.replace("twin='onebit'\n", flag)
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=text)), file)
-    check_twin(cfg, str(file))
+    check_twin(cfg, read_checkpoint(file))
     with pytest.raises(ValueError, match='of the onebit twin, not of the level twin'):
-        check_twin(ssd('level')[0], str(file))
+        check_twin(ssd('level')[0], read_checkpoint(file))

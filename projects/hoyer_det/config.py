@@ -133,7 +133,8 @@ def move_data(cfg: Config, new: str, path: str | Path) -> None:
 
 
 def dataset_classes(cfg: Config) -> tuple[str, ...] | None:
-    """Return the classes that the config gives for its test data, None where it gives none."""
+    """Return the classes that the config itself gives for its test data, None where it gives none."""
     for dataset in iterate_datasets(cfg, ('test_dataloader',)):
-        return (dataset.get('metainfo') or {}).get('classes')
+        classes = (dataset.get('metainfo') or {}).get('classes')
+        return None if isinstance(classes, str) else classes  # the name of a file
     return None

@@ -9,7 +9,7 @@ from typing import Any
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from .weights.reading import read_checkpoint
+from .weights.reading import Checkpoint
 
 TWINS = ('relu', 'onebit', 'level', 'lif')
 _KINDS = '|'.join(TWINS)
@@ -103,20 +103,19 @@ def twin_hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     ]
 
 
-def check_twin(cfg: Config, path: str) -> None:
+def check_twin(cfg: Config, checkpoint: Checkpoint) -> None:
     """Make sure that a checkpoint was trained as the twin, or the original, that a config describes.
 
     The weights alone cannot tell all of them apart.
 
     Args:
         cfg: Config as trained, or from :func:`make_twin`.
-        path: Checkpoint file or address. One that says nothing of its config passes.
+        checkpoint: One that says nothing of its config passes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, or that of another twin.
+        ValueError: If it is that of another twin.
     """
-    text = read_checkpoint(path).meta.get('cfg') if '://' not in path else None
+    text = checkpoint.meta.get('cfg')
     if not isinstance(text, str):
         return
     wanted = cfg.get('twin') if cfg.get('twin') in TWINS else None
@@ -133,7 +132,7 @@ def check_twin(cfg: Config, path: str) -> None:
     if trained != wanted:
         flag = f'give --twin {trained}' if trained else 'leave --twin out'
         raise ValueError(
-            f'{path}: is a checkpoint of {_describe(trained)}, not of {_describe(wanted)}; {flag}'
+            f'{checkpoint.path}: is a checkpoint of {_describe(trained)}, not of {_describe(wanted)}; {flag}'
         )
 
 

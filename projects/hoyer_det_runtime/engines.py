@@ -49,7 +49,7 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
             f'engine {name!r}: is not installed here ({error}); pip install {error.name or name}'
         ) from error
     except (RuntimeError, ValueError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         if name == 'spikes' and isinstance(error, RuntimeError):  # it cannot be compiled here
             warnings.warn(
                 f'ONNX Runtime runs instead of the engine on spikes: {first}', stacklevel=2

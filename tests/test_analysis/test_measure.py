@@ -56,6 +56,13 @@ def test_a_split_that_is_not_there(voc_folder):
         build_dataset(cfg, 'test')
 
 
+def test_a_validation_without_a_pipeline_is_named(voc_folder):
+    cfg = load_config(CONFIG, dict(data_root=str(voc_folder)))
+    del cfg.val_dataloader.dataset.pipeline
+    with pytest.raises(ValueError, match=r'vocformat\.py: val_dataloader\.dataset: [^\n]*pipeline'):
+        build_dataset(cfg, 'train')
+
+
 class RandomImages:
     """Images of 128 x 128 pixels as MMDetection's pipelines hand them out."""
 

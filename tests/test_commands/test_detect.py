@@ -244,7 +244,10 @@ WRONG = {
     'no classes': (['nameless.pth', 'a.png'], 'nameless.pth: does not name its classes'),
     'weights missing': (['part.pth', 'a.png'], 'part.pth: does not belong to its own config: 1'),
     'not finite': (['nan.pth', 'a.png'], 'nan.pth: '),
-    'no detector': (['classifier.pth', 'a.png'], 'which is no detector of boxes'),
+    'no detector': (
+        ['norm.pth', 'a.png'],
+        'norm.pth: holds a BatchNorm2d, which is no detector of boxes',
+    ),
     'picture beside': (['good.pth', 'a.png', '--out-dir', '.'], 'a.jpg: is there already'),
     'results beside': (
         ['good.pth', 'b.png', '--out-dir', '.'],
@@ -268,8 +271,11 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
         'nan': lambda content: content['state_dict']['bbox_head.cls_convs.0.0.bias'].fill_(
             float('nan')
         ),
-        'classifier': lambda content: content['meta'].update(
-            cfg=content['meta']['cfg'] + "\nmodel = dict(type='DetDataPreprocessor')\n"
+        'norm': lambda content: (
+            content['meta'].update(
+                cfg=content['meta']['cfg'] + "\nmodel = dict(type='BN', num_features=2)\n"
+            ),
+            content.update(state_dict=torch.nn.BatchNorm2d(2).state_dict()),
         ),
     }.items():
         content = torch.load(checkpoint, weights_only=True)

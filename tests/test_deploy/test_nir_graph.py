@@ -103,6 +103,16 @@ def test_what_cannot_be_written_is_named(name, message):
         to_nir(model, (SIDE, SIDE))
 
 
+class Unwritten(nn.Module):
+    def forward(self, x):
+        raise NotImplementedError
+
+
+def test_an_error_without_a_text_is_named():
+    with pytest.raises(ValueError, match=r'^nir: Unwritten .* \(NotImplementedError in .*py, line'):
+        to_nir(Unwritten(), (SIDE, SIDE))
+
+
 def test_stream_past_the_convolutions_and_pooling_that_is_rounded_up_are_named():
     stream = HoyerVGG(11, 1 / 16, shortcut=True, out_indices=(1,))
     with pytest.raises(ValueError, match='^nir: HoyerVGG hands on more than spikes'):

@@ -81,9 +81,25 @@ def test_shortcuts_have_no_weights_but_are_compared(now):
     model.backbone = torch.nn.Linear(1, 1)
     model.backbone.shortcut = now
     meta = dict(cfg="model = dict(type='SSD', backbone=dict(type='HoyerVGG', shortcut=True))\n")
-    checkpoint = Checkpoint(model.state_dict(), [], meta)
+    checkpoint = Checkpoint(model.state_dict(), [], meta, 'a.pth')
     if now:
-        check_fit(checkpoint, model, 'a.pth', 'b.py')
+        check_fit(checkpoint, model, 'b.py')
     else:
         with pytest.raises(ValueError, match='a.pth: .* b.py: trained with backbone.shortcut=True'):
-            check_fit(checkpoint, model, 'a.pth', 'b.py')
+            check_fit(checkpoint, model, 'b.py')
+
+
+@pytest.mark.parametrize(
+    'meta, classes',
+    [
+        (dict(dataset_meta=dict(classes=['a', 'b'], palette=[(1, 2, 3)] * 2)), ('a', 'b')),
+        (dict(dataset_meta=dict(CLASSES=('a', 'b'))), ('a', 'b')),
+        (dict(CLASSES=('a', 'b')), ('a', 'b')),
+        (dict(dataset_meta=dict(classes='cell')), ('cell',)),
+        (dict(epoch=1), ()),
+    ],
+)
+def test_classes_of_a_checkpoint(meta, classes):
+    found = Checkpoint({}, [], meta, 'a.pth').dataset_meta
+    assert found['classes'] == classes
+    assert found['palette'] == ([(1, 2, 3)] * 2 if 'palette' in str(meta) else 'random')

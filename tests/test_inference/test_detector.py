@@ -112,6 +112,15 @@ def test_a_threshold_that_is_no_score_is_refused(detector, score_thr):
         detector.predict(np.zeros((8, 8, 3), np.uint8), score_thr)
 
 
+def test_a_device_whose_error_says_nothing(trained, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, 'zeros', fail)
+    with pytest.raises(ValueError, match=r"^device 'cpu': cannot be used here \(RuntimeError"):
+        load(trained[1], 'cpu')
+
+
 def test_threads_are_for_exported_files(trained):
     with pytest.raises(ValueError, match='threads 2 is for exported files'):
         load(trained[1], 'cpu', threads=2)
@@ -156,6 +165,34 @@ def test_wrappers_around_the_data_set(trained, tmp_path):
     )
     torch.save(content, tmp_path / 'x.pth')
     assert len(load(tmp_path / 'x.pth', 'cpu').predict(np.zeros((64, 64, 3), np.uint8))) == 1
+
+
+@pytest.mark.parametrize('poly2mask', [True, False])
+def test_steps_that_read_annotations_find_none(trained, detector, tmp_path, poly2mask):
+    content = torch.load(trained[1], weights_only=True)
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    (step,) = (s for s in cfg.test_dataloader.dataset.pipeline if s.type == 'LoadAnnotations')
+    step.update(with_mask=True, with_seg=True, poly2mask=poly2mask)
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'x.pth')
+    image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
+    (expected,), (found,) = (
+        model.predict(image, 0.0) for model in (detector, load(tmp_path / 'x.pth', 'cpu'))
+    )
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+def test_preprocessor_beside_the_model_is_the_models(trained, detector, tmp_path):
+    content = torch.load(trained[1], weights_only=True)
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'x.pth')
+    (path,) = write_images(tmp_path, 'a.png')
+    (expected,), (found,) = (
+        model.predict(path, 0.0) for model in (detector, load(tmp_path / 'x.pth', 'cpu'))
+    )
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
 
 
 def test_nothing_of_a_detector_stays_in_the_process(trained):

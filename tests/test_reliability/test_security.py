@@ -24,7 +24,7 @@ def calls(path: Path) -> Iterator[tuple[str, set[str]]]:
                 yield ast.unparse(node.args[0]), given
 
 
-@pytest.mark.parametrize('name', ['torch.load', 'torch.hub.load_state_dict_from_url'])
+@pytest.mark.parametrize('name', ['torch.load', 'load_url'])
 def test_checkpoints_are_read_as_data(name: str) -> None:
     found = [(path, given) for path in SOURCES for called, given in calls(path) if called == name]
     assert found and all('weights_only' in given for _, given in found)

@@ -300,6 +300,15 @@ def test_threads_that_share_an_engine_take_turns(name, tmp_path):
                 np.testing.assert_array_equal(found[name], values[name])
 
 
+def test_an_engine_whose_error_says_nothing(monkeypatch):
+    def fail(path):
+        raise RuntimeError
+
+    monkeypatch.setattr('hoyer_det_runtime.engines.OnnxRuntime', fail)
+    with pytest.raises(ValueError, match=r'^m.onnx: cannot be run by onnxruntime \(RuntimeError\)'):
+        open_engine('onnxruntime', 'm.onnx')
+
+
 def test_a_forked_process_computes_with_one_thread():
     """Threads of OpenMP do not survive a fork: the child waited for them for ever."""
     model = random_network(5)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, write_split
-from hoyer_det.analysis import plots
+from hoyer_det.analysis import analyze, plots
 from hoyer_det.commands.analyze import main
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike
@@ -241,6 +241,18 @@ def test_noise_curve_of_two_networks(
     assert list(noise['curves']['hoyer_ssd_vocformat']) == ['0.0', '2.0']
     assert 'under noise, hoyer_ssd_vocformat_onebit: 0: ' in printed
     assert 'Noise on the membrane potentials' in (folder / 'report.html').read_text()
+
+
+def test_preprocessor_beside_the_model_is_the_models(voc_folder: Path, tmp_path: Path) -> None:
+    net = save(tmp_path / 'net.pth', voc_folder)
+    cfg = load_config(CONFIG, {'data_root': str(voc_folder), **NARROW})
+    found = []
+    for name in ('inside.py', 'beside.py'):
+        cfg.dump(tmp_path / name)
+        (measured,) = analyze(str(tmp_path / name), str(net), images=2, runs=0).models.values()
+        found.append({k: layer.fired.tolist() for k, layer in measured.neurons.items()})
+        cfg.data_preprocessor = cfg.model.pop('data_preprocessor', None)
+    assert found[0] == found[1] and sum(map(sum, found[0].values())) > 0
 
 
 def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:

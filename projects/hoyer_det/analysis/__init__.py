@@ -16,7 +16,7 @@ from .energy import (
     network_cost,
     traffic,
 )
-from .measure import Measurement, build_dataset, load_detector, measure
+from .measure import Measurement, build_dataset, measure
 from .neurons import NeuronRecorder, NeuronStatistics
 from .noise import evaluate, noise_curve, potential_noise
 from .observation import change_potentials, observe_neurons
@@ -42,7 +42,6 @@ __all__ = [
     'change_potentials',
     'evaluate',
     'layer_cost',
-    'load_detector',
     'load_energy_table',
     'measure',
     'network_cost',

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, MODELS
-from mmengine.config import Config
+from mmdet.registry import DATASETS
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..errors import naming
 from ..spiking import LIFSpike
-from ..weights.reading import read_checkpoint
 from .neurons import NeuronRecorder, NeuronStatistics
 from .operations import LayerOperations, OperationCounter
 
@@ -65,24 +65,6 @@ class Measurement:
         return bool(self.neurons) or self.leaky
 
 
-def load_detector(cfg: Config, checkpoint: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the model of a config in evaluation mode and load its weights.
-
-    Args:
-        cfg: Completed config.
-        checkpoint: Checkpoint file, known to belong to the config.
-        device: Where the model goes, for example ``'cpu'``.
-
-    Returns:
-        The model, and what the checkpoint says about its training (``meta``).
-    """
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    loaded = read_checkpoint(checkpoint)
-    model.load_state_dict(loaded.weights)
-    return model.to(device).eval(), loaded.meta
-
-
 def build_dataset(cfg: Config, split: str) -> Any:
     """Build the data set of a split; images to train on come through the pipeline of evaluation.
 
@@ -103,7 +85,9 @@ def build_dataset(cfg: Config, split: str) -> Any:
             raise ValueError(
                 f'--data train: {cfg.filename} has no val_dataloader to take a pipeline of'
             )
-        dataset = _with_pipeline(dataset, _pipeline(cfg.val_dataloader.dataset))
+        with naming(cfg, 'val_dataloader.dataset'):
+            pipeline = get_test_pipeline_cfg(ConfigDict(test_dataloader=cfg.val_dataloader))
+        dataset = _with_pipeline(dataset, pipeline)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with naming(cfg, f'{split}_dataloader.dataset'):
         dataset = DATASETS.build(dataset)
@@ -172,13 +156,6 @@ def _with_pipeline(dataset: Any, pipeline: Any) -> Any:
         parts = [_with_pipeline(part, pipeline) for part in dataset['datasets']]
         return dict(type='ConcatDataset', datasets=parts)
     return dict(dataset, pipeline=pipeline)
-
-
-def _pipeline(dataset: Any) -> Any:
-    """Return the pipeline of a data set, or of the first that its wrappers hold."""
-    while 'pipeline' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset.get('pipeline', [])
 
 
 def _pixels(inputs: torch.Tensor) -> np.ndarray:

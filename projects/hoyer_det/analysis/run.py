@@ -13,15 +13,14 @@ from mmengine.device import get_device
 from torch import nn
 
 from ..config import check_data, load_config
-from ..engine.checkpoint import check_checkpoint
+from ..engine.checkpoint import load_trained
 from ..spiking import spiking_layers, untrained_warning
-from ..twins import check_twin
 from ..weights.zoo import checkpoint_file
 from .crosscheck import cross_check as count_again
 from .crosscheck import spikingjelly_counters
 from .energy import ESTIMATED_TWINS, load_energy_table
 from .energy import networks as run_ways
-from .measure import Measurement, build_dataset, load_detector, measure, spread_images
+from .measure import Measurement, build_dataset, measure, spread_images
 from .neurons import choose_maps
 from .noise import NOTHING_DETECTED, build_evaluation, evaluate, find_map, noise_curve
 from .provenance import code_version, known_map, sha256, time_text
@@ -227,9 +226,8 @@ def _load(
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
         config, checkpoint = cfg.filename, checkpoint_file(checkpoint)
-        check_twin(cfg, checkpoint)
-        check_checkpoint(cfg, checkpoint)
-        model, meta = load_detector(cfg, checkpoint, get_device())
+        model, meta = load_trained(cfg, checkpoint)
+        model.to(get_device())
         if not spiking_layers(model) and not subjects:
             kind = cfg.get('twin')
             flag = f'--compare-twin {kind} {checkpoint}' if kind else '--compare'

@@ -9,11 +9,11 @@ from hoyer_det_runtime.engines import ENGINES
 from mmengine.config import Config
 from torch import nn
 
-from ..config import check_data, load_config
+from ..config import check_data, dataset_classes, load_config
+from ..datasets.completion import set_num_classes
 from ..deploy import fold
 from ..deploy.description import input_of
-from ..deploy.loading import build_for_export
-from ..engine.checkpoint import check_fit, read_finite
+from ..engine.checkpoint import build_trained, read_finite
 from ..files import replacing
 from ..twins import check_twin
 from ..weights.zoo import checkpoint_file
@@ -107,11 +107,16 @@ def load_detector(args: argparse.Namespace, complete: bool = False) -> tuple[Con
             f'{args.config}: a lif twin, a network of several time steps, cannot be exported'
         )
     args.checkpoint = checkpoint_file(args.checkpoint)
-    check_twin(cfg, args.checkpoint)
     checkpoint = read_finite(args.checkpoint)
-    model = build_for_export(cfg, checkpoint, args.checkpoint)
-    check_fit(checkpoint, model, args.checkpoint, str(cfg.filename))
-    model.load_state_dict(checkpoint.weights)
+    check_twin(cfg, checkpoint)
+    classes = checkpoint.dataset_meta['classes'] or dataset_classes(cfg)
+    if not classes:
+        raise ValueError(
+            f'{args.checkpoint}: does not name its classes (meta.dataset_meta.classes)'
+        )
+    set_num_classes(cfg.model, len(classes))  # of a config that takes them from its data
+    model = build_trained(cfg, checkpoint)
+    model.dataset_meta = dict(classes=classes)
     return cfg, model
 
 

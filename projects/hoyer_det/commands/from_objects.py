@@ -10,6 +10,7 @@ from mmengine.config import Config
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
 from ..twins import TWINS, check_twin, twin_hooks
+from ..weights.reading import read_checkpoint
 from .differences import learning_settings
 from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
 
@@ -63,7 +64,7 @@ class FromObjects(StagedTraining):
             self._train('objects', self._objects, make_runner, resume)
         if not self._complete('detector'):
             checkpoint = str(self._checkpoint('objects'))
-            check_twin(self._detector, checkpoint)
+            check_twin(self._detector, read_checkpoint(checkpoint))
             start = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
             _backbone(self._detector).init_cfg = start
             self._train('detector', self._detector, make_runner, resume)

@@ -6,9 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.checkpoint import check_checkpoint, newest_good_checkpoint
-from ..twins import check_twin
-from ..weights.reading import read_checkpoint
+from ..engine.checkpoint import load_trained, newest_good_checkpoint
 from ..weights.stored_config import stored_config
 from .differences import first_difference, learning_settings
 from .from_twin import drop_starts
@@ -74,9 +72,7 @@ def resume_from(cfg: Config, checkpoint: str | None) -> None:
     cfg.load_from = checkpoint
     if checkpoint is None:
         return
-    check_twin(cfg, checkpoint)
-    check_checkpoint(cfg, checkpoint)
-    meta = read_checkpoint(checkpoint).meta
+    _, meta = load_trained(cfg, checkpoint)
     if 'seed' in meta:  # else the order of the images would be another from here on
         asked = (cfg.get('randomness') or {}).get('seed')
         if asked not in (None, meta['seed']):

@@ -12,9 +12,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
 from ..config import check_data, load_config
-from ..engine.checkpoint import check_checkpoint
+from ..engine.checkpoint import load_trained
 from ..inference.exported import ExportedModel
-from ..twins import check_twin
 from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
@@ -98,8 +97,7 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
         )
     else:
         args.checkpoint = checkpoint_file(args.checkpoint)
-        check_twin(cfg, args.checkpoint)
-        check_checkpoint(cfg, args.checkpoint)
+        load_trained(cfg, args.checkpoint)  # refuses one that does not belong to the config
         cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         if (cfg.get('default_hooks') or {}).get('visualization') is None:

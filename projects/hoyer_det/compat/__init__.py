@@ -16,6 +16,7 @@ def apply() -> None:
     operators.provide()
     patches.give_ssd_head_a_loss_cls()
     patches.trust_mmengine_checkpoints()
+    patches.read_addresses_as_data()
     patches.take_missing_iscrowd_for_0()
     patches.silence_pkg_resources()
     patches.guard_fuse_conv_bn()

@@ -9,7 +9,9 @@ from typing import Any
 import mmengine
 import numpy as np
 import torch
+from mmengine.runner import checkpoint
 from mmengine.utils import digit_version
+from mmengine.utils.dl_utils import load_url
 from torch import nn
 
 
@@ -31,9 +33,9 @@ def give_ssd_head_a_loss_cls() -> None:
 def trust_mmengine_checkpoints() -> None:
     """Let weights-only loading read the log (``HistoryBuffer``) and metrics that mmengine stores.
 
-    ``torch.load`` refuses them; the protection stays on for everything else, also where mmengine calls it:
-    from torch 2.6 on, which setup.cfg asks for, it is the default. Ends with an mmengine that names its own
-    safe globals (after 0.10.7; https://github.com/open-mmlab/mmengine/issues/1655).
+    ``torch.load`` refuses them; the protection stays on for everything else, also where mmengine calls it
+    for a file: from torch 2.6 on, which setup.cfg asks for, it is the default. Ends with an mmengine that
+    names its own safe globals (after 0.10.7; https://github.com/open-mmlab/mmengine/issues/1655).
     """
     from mmengine.logging import HistoryBuffer
 
@@ -68,6 +70,15 @@ def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(HistoryBuffer, name)
     raise pickle.UnpicklingError(f'checkpoint asks for attribute {name!r} of {owner!r}: refused')
+
+
+def read_addresses_as_data() -> None:
+    """Let mmengine load ``http://``, ``torchvision://``, ``open-mmlab://`` and ``mmcls://`` weights-only.
+
+    It calls ``torch.hub``, which still runs the code of a file by default. Ends with an mmengine (after
+    0.10.7) that says ``weights_only`` itself: what it says goes before this.
+    """
+    checkpoint.load_url = functools.partial(load_url, weights_only=True)
 
 
 def take_missing_iscrowd_for_0() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from ..errors import named
 from .fold_norms import SignFlip
 from .levels import FiringLevel
 
@@ -45,7 +46,7 @@ def to_nir(model: nn.Module, size: Sequence[int], **metadata: Any) -> nir.NIRGra
     except Exception as error:  # of whatever kind the code raises on the stand-ins for tensors
         raise ValueError(
             f'nir: {type(model).__name__} hands on more than spikes, or decides by their values, and '
-            f'cannot be followed ({str(error).splitlines()[0]})'
+            f'cannot be followed ({named(error)})'
         ) from error
     image = torch.zeros(1, 3, *size, dtype=next(model.parameters()).dtype)
     with torch.no_grad():

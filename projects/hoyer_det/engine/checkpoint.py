@@ -3,6 +3,7 @@
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import dataset_classes
 from ..errors import naming
+from ..twins import check_twin
 from ..weights.from_ann import map_ann, modules_from_ann
 from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
 from ..weights.stored_config import stored_config
@@ -20,8 +22,8 @@ from .neuron_settings import settings_that_differ
 _MAY_DIFFER = r'head|\.running_(extremum|weight)$'
 
 
-def check_checkpoint(cfg: Config, path: str) -> None:
-    """Make sure that a checkpoint holds the weights of the config's model, all of them and no others.
+def load_trained(cfg: Config, path: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a trained model, after making sure that it is the one that the config describes.
 
     MMEngine itself only warns about missing, mismatched and unexpected weights and then evaluates a
     partly random network, or another one than was trained.
@@ -30,28 +32,60 @@ def check_checkpoint(cfg: Config, path: str) -> None:
         cfg: Completed config with a ``model``.
         path: Checkpoint file or address, as for ``load_from``.
 
+    Returns:
+        The model in evaluation mode, and what the checkpoint says about its training (``meta``).
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, holds NaN or inf, lacks weights, has others or some of
-            another shape, or was trained on other classes or with neurons that fire differently.
+            another shape, or was trained as another twin, on other classes or with neurons that fire
+            differently.
     """
     checkpoint = read_finite(path)
-    check_fit(checkpoint, _build(cfg), path, cfg.filename)
-    trained = checkpoint.meta.get('dataset_meta', {}).get('classes')
-    wanted = dataset_classes(cfg)
-    if trained is not None and wanted is not None and tuple(trained) != tuple(wanted):
+    check_twin(cfg, checkpoint)
+    model = build_trained(cfg, checkpoint)
+    trained, wanted = checkpoint.dataset_meta['classes'], dataset_classes(cfg)
+    if trained and wanted is not None and trained != tuple(wanted):
         raise ValueError(
-            f'{path}: was trained on classes {tuple(trained)}, the test data has {tuple(wanted)}'
+            f'{path}: was trained on classes {trained}, the test data has {tuple(wanted)}'
         )
+    return model, checkpoint.meta
 
 
-def check_fit(checkpoint: Checkpoint, model: nn.Module, path: str, owner: str) -> None:
+def build_trained(cfg: Config, checkpoint: Checkpoint) -> nn.Module:
+    """Return the model of a config in evaluation mode, with weights and ``dataset_meta`` of a checkpoint.
+
+    Raises:
+        ValueError: If the model cannot be built, or see :func:`check_fit`.
+    """
+    model = build_model(cfg)
+    own = cfg.filename == checkpoint.path  # by `stored_config`
+    check_fit(checkpoint, model, 'its own config' if own else cfg.filename)
+    model.load_state_dict(checkpoint.weights)
+    model.dataset_meta = checkpoint.dataset_meta
+    return model.eval()
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config with random weights; it gets the config's ``data_preprocessor``.
+
+    Raises:
+        ValueError: If it cannot be built.
+    """
+    model = copy.deepcopy(cfg.model)  # detectors write into their heads' settings
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    with naming(cfg, 'model'):
+        return MODELS.build(model)
+
+
+def check_fit(checkpoint: Checkpoint, model: nn.Module, owner: str) -> None:
     """Make sure that a checkpoint holds the weights of a model, all of them and no others.
 
     Args:
         checkpoint: The checkpoint.
         model: The model.
-        path: File of the checkpoint, for the message.
         owner: What the model was built from, for the message.
 
     Raises:
@@ -67,15 +101,15 @@ def check_fit(checkpoint: Checkpoint, model: nn.Module, path: str, owner: str) -
     facts += [f'{len(other)} of another shape (first: {other[0]})'] if other else []
     facts += [f'{len(unexpected)} unexpected (first: {unexpected[0]})'] if unexpected else []
     facts += [f'neurons with {difference}' for difference in neurons]
-    facts += _shortcuts_that_differ(checkpoint, model, path)
+    facts += _shortcuts_that_differ(checkpoint, model)
     if facts:
-        raise ValueError(f'{path}: does not belong to {owner}: {", ".join(facts)}')
+        raise ValueError(f'{checkpoint.path}: does not belong to {owner}: {", ".join(facts)}')
 
 
-def _shortcuts_that_differ(checkpoint: Checkpoint, model: nn.Module, path: str) -> list[str]:
+def _shortcuts_that_differ(checkpoint: Checkpoint, model: nn.Module) -> list[str]:
     """Compare shortcuts, which have no weights, with the config that a checkpoint brings along."""
     try:
-        trained = stored_config(checkpoint.meta, path).get('model') or {}
+        trained = stored_config(checkpoint.meta, checkpoint.path).get('model') or {}
     except ValueError:
         return []  # of another program
     trained, facts = trained.get('detector', trained), []
@@ -108,7 +142,7 @@ def check_starting_weights(cfg: Config) -> None:
         f"'{kind}'" in str(cfg.model) for kind in ('Pretrained', 'FromANN')
     ):
         return
-    model = _build(cfg)
+    model = build_model(cfg)
     for module, source in modules_from_ann(model):
         map_ann(source.read(), module)
     starts = list(pretrained_modules(model)) + [(model, load_from, '')] * bool(load_from)
@@ -191,12 +225,6 @@ def read_finite(path: str) -> Checkpoint:
 def _refuse(path: str, nonfinite: str | None) -> None:
     if nonfinite is not None:
         raise ValueError(f'{path}: {nonfinite} holds NaN or inf')
-
-
-def _build(cfg: Config) -> nn.Module:
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    with naming(cfg, 'model'):
-        return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their heads' settings
 
 
 def _other_shapes(weights: dict[str, Tensor], model: nn.Module, but: str = '$^') -> list[str]:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import hoyer_det_runtime
@@ -18,12 +17,13 @@ from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.visualization import DetLocalVisualizer
-from mmengine.config import Config, ConfigDict
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import nn
 
-from ..engine.checkpoint import check_fit, read_finite
+from ..engine.checkpoint import build_trained, read_finite
+from ..errors import named
 from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config
 from ..weights.zoo import checkpoint_path
@@ -93,40 +93,23 @@ class Detector(DetInferencer):
 
     def __init__(self, model: str | Path, device: str | None = None) -> None:
         self.path = checkpoint_path(model)
-        self._checkpoint: Checkpoint | None = read_finite(str(self.path))
-        cfg = stored_config(self._checkpoint.meta, self.path)
+        checkpoint = read_finite(str(self.path))
+        cfg = stored_config(checkpoint.meta, self.path)
         _check_device(device)
-        super().__init__(_for_inference(cfg, self.path), device=device, show_progress=False)
-        self._checkpoint = None
-        self.classes: tuple[str, ...] = tuple(self.model.dataset_meta['classes'])
+        super().__init__(_for_inference(cfg), checkpoint, device, show_progress=False)
+        self.classes: tuple[str, ...] = self.model.dataset_meta['classes']
 
-    def _load_weights_to_model(
-        self, model: nn.Module, checkpoint: dict[str, Any] | None, cfg: Config
-    ) -> None:
-        """Load the weights; MMDetection's builds the data set for its palette."""
+    def _init_model(self, cfg: Config, weights: Checkpoint, device: str = 'cpu') -> nn.Module:
+        """Build and load the model; MMDetection's builds the data set for its palette."""
+        model = build_trained(cfg, weights)
         if not isinstance(model, BaseDetector):
             raise ValueError(
                 f'{self.path}: holds a {type(model).__name__}, which is no detector of boxes'
             )
-        check_fit(self._checkpoint, model, str(self.path), 'its own config')
-        model.load_state_dict(self._checkpoint.weights)
-        meta = self._checkpoint.meta
-        stored = {key.lower(): value for key, value in (meta.get('dataset_meta') or meta).items()}
-        if not stored.get('classes'):
+        if not model.dataset_meta['classes']:
             raise ValueError(f'{self.path}: does not name its classes (meta.dataset_meta.classes)')
-        classes = stored['classes']
-        model.dataset_meta = dict(
-            classes=(classes,) if isinstance(classes, str) else tuple(classes),
-            palette=stored.get('palette') or 'random',
-        )
-
-    def _init_pipeline(self, cfg: Config) -> Compose:
-        """Build the test pipeline without what reads annotations."""
-        dataset = cfg.test_dataloader.dataset
-        dataset.pipeline = [
-            step for step in dataset.pipeline if not step['type'].endswith('LoadAnnotations')
-        ]
-        return super()._init_pipeline(cfg)
+        model.cfg = cfg
+        return model.to(device)
 
     def _init_collate(self, cfg: Config) -> Callable:
         """Return what every detector's batches are made with; looking it up logs a warning."""
@@ -267,22 +250,20 @@ def _check_device(device: str | None) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f'device {device!r}: cannot be used here ({reason})') from error
+        raise ValueError(f'device {device!r}: cannot be used here ({named(error)})') from error
 
 
-def _for_inference(cfg: Config, path: Path) -> Config:
-    """Leave what builds the model and its test pipeline; where each is, differs between configs."""
+def _for_inference(cfg: Config) -> Config:
+    """Leave what builds the model and its test pipeline, which may be below wrappers of the data set."""
     try:
         model, pipeline = cfg.model, get_test_pipeline_cfg(cfg)
     except (AttributeError, KeyError, TypeError, RuntimeError):
         raise ValueError(
-            f'{path}: its config has no model, or no test_dataloader with a pipeline'
+            f'{cfg.filename}: its config has no model, or no test_dataloader with a pipeline'
         ) from None
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     content = dict(
         model=model,
+        data_preprocessor=cfg.get('data_preprocessor'),
         test_dataloader=dict(dataset=dict(pipeline=pipeline)),
     )
-    return Config(ConfigDict(content))
+    return Config(content, cfg_text=cfg.text, filename=cfg.filename)

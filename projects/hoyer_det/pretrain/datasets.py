@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from ..errors import named
+
 
 class ClassificationDataset(Dataset):
     """Pairs of image and class as ``dict(inputs=..., data_samples=...)``.
@@ -87,8 +89,8 @@ class TorchvisionDataset(ClassificationDataset):
             samples = kind(str(root), **(arguments or {}))
         except (OSError, RuntimeError) as error:  # an address that does not answer is an OSError
             raise FileNotFoundError(
-                f'{root}: torchvision finds no {name} there ({str(error).splitlines()[0]}); point to '
-                'it with `--cfg-options data_root=FOLDER`'
+                f'{root}: torchvision finds no {name} there ({named(error)}); point to it '
+                'with `--cfg-options data_root=FOLDER`'
             ) from error
         super().__init__(samples, samples.classes, transforms)
 

@@ -1,13 +1,11 @@
 """Reads the weights of a checkpoint file without running anything that the file contains."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dist import barrier, get_local_rank
-from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 _WRAPPERS = ('state_dict', 'net')
@@ -21,11 +19,24 @@ class Checkpoint(NamedTuple):
         weights: Tensors by name, without wrapper and without the prefix ``module.``.
         others: Names of the file's entries that hold no weights of the network.
         meta: The entry ``meta``, empty where there is none.
+        path: The file, or its address, for messages.
     """
 
     weights: dict[str, Tensor]
     others: list[str]
     meta: dict[str, Any]
+    path: str
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """``classes``, a tuple that is empty where none are named, and ``palette``, for drawing."""
+        stored = self.meta.get('dataset_meta') or self.meta  # where MMDetection 2 wrote CLASSES
+        found = {key.lower(): value for key, value in stored.items()}
+        classes = found.get('classes') or ()
+        return dict(
+            classes=(classes,) if isinstance(classes, str) else tuple(classes),
+            palette=found.get('palette') or 'random',
+        )
 
 
 def read_content(path: str | Path) -> Any:
@@ -38,42 +49,26 @@ def read_content(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: If there is no such file.
         ConnectionError: If the address cannot be reached.
-        ValueError: If it cannot be read, or holds more than tensors and plain data.
+        ValueError: If nothing has that name, or it cannot be read, or holds more than tensors and plain
+            data.
     """
-    address = str(path)
-    if '://' in address:
-        return _download(address)
-    if not Path(path).is_file():
+    scheme, _, name = str(path).rpartition('://')
+    if not scheme and not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint file')
     try:
+        if scheme:
+            return CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
+        if isinstance(error, KeyError) and error.args == (name,):
+            raise ValueError(f'{path}: no weights of this name') from error
+        if scheme and isinstance(error, OSError):  # URLError and HTTPError among them
+            raise ConnectionError(f'{path}: cannot be downloaded ({error})') from error
         # The error itself is long and recommends to turn the protection off.
         raise ValueError(
             f'{path}: cannot be read as a checkpoint ({type(error).__name__}); it must be a whole file '
             'of torch.save that holds weights and plain data alone'
         ) from error
-
-
-def _download(address: str) -> Any:
-    """Load an address weights-only, downloaded by one process of each machine."""
-    if address.startswith('torchvision://'):
-        name, known = address.removeprefix('torchvision://'), get_torchvision_models()
-        if name not in known:
-            raise ValueError(f'{address}: torchvision has no weights of the name {name!r}')
-        address = known[name]
-    if not address.startswith(('http://', 'https://')):
-        return CheckpointLoader.load_checkpoint(address, map_location='cpu')
-    load = partial(
-        torch.hub.load_state_dict_from_url, address, map_location='cpu', weights_only=True
-    )
-    try:
-        if get_local_rank() == 0:
-            load()
-    except OSError as error:  # URLError and HTTPError among them
-        raise ConnectionError(f'{address}: cannot be downloaded ({error})') from error
-    barrier()
-    return load()
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -105,7 +100,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if all(key.startswith(_PREFIX) for key in weights):
         weights = {key[len(_PREFIX) :]: value for key, value in weights.items()}
     meta = content.get('meta') if weights is not content else None
-    return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {})
+    return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {}, str(path))
 
 
 def initialisations(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:

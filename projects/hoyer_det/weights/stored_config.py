@@ -14,7 +14,7 @@ def stored_config(meta: dict[str, Any], path: str | Path) -> Config:
     """Return the config in ``meta.cfg`` of a checkpoint, with the modules imported that it names.
 
     ``Config.fromstring`` would execute the text. This one takes assignments of plain data, which is all
-    that MMEngine writes.
+    that MMEngine writes. Its ``filename`` is the checkpoint.
 
     Args:
         meta: The entry ``meta`` of the checkpoint.
@@ -31,7 +31,7 @@ def stored_config(meta: dict[str, Any], path: str | Path) -> Config:
             '`hoyer-det train` or MMDetection wrote'
         )
     try:
-        cfg = Config(_assignments(ast.parse(text)))
+        cfg = Config(_assignments(ast.parse(text)), cfg_text=text or ' ', filename=str(path))
     except (SyntaxError, ValueError) as error:
         raise ValueError(f'{path}: its config cannot be read ({error})') from None
     imports = cfg.get('custom_imports') or dict(imports=None)
@@ -70,6 +70,8 @@ def _value(node: ast.expr) -> Any:
             return {_value(item) for item in items}
         case ast.Name(id=name) if name in _NUMBERS:
             return _NUMBERS[name]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id=name)) if name in _NUMBERS:
+            return -_NUMBERS[name]
     try:
         return ast.literal_eval(node)
     except ValueError:
