@@ -49,7 +49,7 @@ YOLOX, RTMDet, SSDLite (`configs/swap/`) and YOLOv3 (`configs/`) keep their own 
 |---|---|---|---|---|
 """
 TAIL = """
-"Map 0 is not used" means that the neck leaves the feature map of the first stage aside, and the neuron
+"Map 0 is not used" means that the neck ignores the first feature map, so the neuron
 behind it stays without gradient. That is harmless on one GPU; for several see the how-to.
 
 The other folders hold the same models in other recipes or on other data:

@@ -29,6 +29,7 @@ def main() -> None:
     metrics = json.loads(tested.read_text())
     coco_ap = metrics.get('coco/bbox_mAP', 0.0)  # absent when nothing at all was detected
     pictures = sorted(tested.parent.glob('vis_data/vis_image/*.png'))
+    binaries = Path(sys.executable).parent
     print(
         f"""
 [demo] One-time-step spiking SSD on held-out shapes:
@@ -38,7 +39,8 @@ def main() -> None:
 [demo] Pictures (truth left, detections right): {pictures[0].parent}, {len(pictures)} files
 [demo] Checkpoint: {checkpoint}
 [demo] Data: data/shapes
-[demo] Curves: {Path(sys.executable).parent}/tensorboard --logdir {WORK_DIR}"""
+[demo] Curves: {binaries}/tensorboard --logdir {WORK_DIR}
+[demo] On images of your own: {binaries}/hoyer-det detect {checkpoint} IMAGE"""
     )
 
 
