@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..files import write_text
 from .check import Problem, Report, Source
 from .coco_format import read_annotations
 from .faults import name_fault
@@ -117,8 +118,7 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
     target = _place(source.file, source.root, folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    write_text(target, json.dumps(content, ensure_ascii=False))
     names = (image['file_name'] for image in content['images'])
     # An absolute name holds in the new folder as it is.
     _link((Path(source.images, name) for name in names if not os.path.isabs(name)), source, folder)

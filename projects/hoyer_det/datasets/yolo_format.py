@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from ..files import write_text
 from .faults import name_fault, shorten
 from .folders import files_below
 from .image_size import seen_size
@@ -245,9 +246,8 @@ def _write_split(
         )
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     file = folder / 'annotations' / f'instances_{split}2017.json'
-    file.parent.mkdir(exist_ok=True)
     content = dict(images=listed, annotations=annotations, categories=categories)
-    file.write_text(json.dumps(content, ensure_ascii=False) + '\n', encoding='utf-8')
+    write_text(file, json.dumps(content, ensure_ascii=False) + '\n')
 
 
 def _say_which_labels_are_left(splits: dict[str, list[Path]]) -> None:

@@ -57,7 +57,7 @@ def _measured(
         place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)
         options = option_flags({**run.options, 'data_root': data_root})
         call('analyze', *command, *place, *options)
-        summary = json.loads((Path(report) / 'summary.json').read_text())
+        summary = json.loads((Path(report) / 'summary.json').read_text(encoding='utf-8'))
     name, model = list(summary['models'].items())[-1]
     energies = {row['network']: row[TABLE] for row in summary['energy']}
     energy = energies.get(f'{name}, zeros skipped, fp32', energies[f'{name}, fp32'])
