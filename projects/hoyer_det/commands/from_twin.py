@@ -4,7 +4,6 @@ import copy
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from ..engine.distillation_hook import incomparable
 from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
-from ..weights.reading import read_checkpoint
+from ..weights.reading import drop_starts, read_checkpoint
 from .differences import learning_settings
-from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
+from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 TWIN_SHARE = 0.75
 # Converted weights are good already, and large steps would lose what they know.
@@ -182,21 +181,6 @@ def load_twin(model: nn.Module, checkpoint: str | Path) -> None:
             f'left over or of another shape (first: {wrong[0]})'
         )
     model.load_state_dict(weights, strict=False)
-
-
-def drop_starts(node: Any) -> None:
-    """Take away what a model's config would load, where all its weights come from elsewhere."""
-    if isinstance(node, list | tuple):
-        for item in node:
-            drop_starts(item)
-    elif isinstance(node, dict):
-        start = node.get('init_cfg')
-        if isinstance(start, list | tuple):
-            node['init_cfg'] = [part for part in start if part.get('type') not in STARTS]
-        elif isinstance(start, dict) and start.get('type') in STARTS:
-            del node['init_cfg']
-        for value in node.values():
-            drop_starts(value)
 
 
 def _epochs(cfg: Config, share: float) -> tuple[int, int]:

@@ -8,10 +8,9 @@ from mmengine.config import Config
 
 from ..engine.checkpoint import check_checkpoint, newest_good_checkpoint
 from ..twins import check_twin
-from ..weights.reading import read_checkpoint
+from ..weights.reading import drop_starts, read_checkpoint
 from ..weights.stored_config import stored_config
 from .differences import first_difference, learning_settings
-from .from_twin import drop_starts
 
 # Read once, into the optimizer and the schedulers, whose states a checkpoint brings back.
 _KEPT = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')

@@ -18,8 +18,6 @@ MakeRunner = Callable[..., Runner]  # `make_runner` of `hoyer-det train`
 # Lets a config go on from the newest checkpoint in its work folder.
 Resume = Callable[[Config], None]
 
-# Types of `init_cfg` that read weights from a file.
-STARTS = ('FromANN', 'Pretrained')
 # Of `hoyer-det train`, each of which trains in stages.
 FLAGS = ('--from-twin', '--from-objects')
 
