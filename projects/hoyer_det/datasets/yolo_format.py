@@ -67,7 +67,7 @@ def convert_yolo(source: str | Path, out: str | Path, copy: bool = False) -> dic
 def refuse_yolo(data_root: str | Path) -> None:
     """Raise an error that names the command, if a folder holds a data set in YOLO format."""
     root = Path(data_root)
-    if any(root.glob('*.yaml')) and (any(root.glob('**/labels')) or (root / 'images').is_dir()):
+    if _yaml_files(root) and (any(root.glob('**/labels')) or (root / 'images').is_dir()):
         raise FileNotFoundError(
             f'{root}: is in YOLO format; convert it with `hoyer-det convert-labels yolo {root} NEW` and '
             'train configs/hoyer_ssd_cocoformat.py with `--cfg-options data_root=NEW`'
@@ -86,7 +86,7 @@ def find_yaml(source: str | Path) -> Path:
         return source
     if not source.is_dir():
         raise FileNotFoundError(f'{source}: no such folder or YAML file')
-    files = sorted([*source.glob('*.yaml'), *source.glob('*.yml')])
+    files = _yaml_files(source)
     named = [file for file in files if file.stem == 'data'] or files
     if not named:
         raise FileNotFoundError(
@@ -98,6 +98,10 @@ def find_yaml(source: str | Path) -> Path:
             'the folder'
         )
     return named[0]
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')])
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
