@@ -188,6 +188,35 @@ def test_annotations_that_no_list_names(
     assert found(check_datasets(cfg, workers=1)) == [('image5', 'zero area', 1)]  # none is read
 
 
+def test_folders_of_other_names(
+    tmp_path: Path, voc_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (voc_folder / 'boxes').mkdir()
+    (voc_folder / 'JPEGImages').rename(voc_folder / 'imgs')
+    (voc_folder / 'Annotations').rename(voc_folder / 'boxes' / 'xml')
+    write_split(voc_folder, 'test', ['image3', 'image4', 'image5'])
+    named = {
+        f'{split}_dataloader.dataset.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in (('img_subdir', 'imgs'), ('ann_subdir', 'boxes/xml'))
+    }
+    (voc_folder / 'boxes' / 'xml' / 'broken.xml').write_text('<annotation>')
+    settings = {'data_root': str(voc_folder), **named}
+    report = check_datasets(load_config(VOC, settings, complete=False), workers=1)
+    assert found(report) == [
+        ('broken', 'annotation unreadable', None),
+        ('image3', 'trained and evaluated', None),
+    ]
+    clean = write_clean(report, tmp_path / 'clean')
+    cfg = load_config(VOC, {**settings, 'data_root': str(clean)})
+    assert cfg.train_dataloader.dataset.metainfo.classes == ('cell', 'dot', 'ring')
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 3
+    (voc_folder / 'boxes' / 'xml' / 'broken.xml').unlink()
+    load_config(VOC, settings)
+    shared = f'1 images are trained on and evaluated, e.g. {voc_folder / "imgs" / "image3"}'
+    assert shared in capsys.readouterr().out
+
+
 def test_box_outside_an_image_whose_annotation_gives_no_size(voc_folder: Path) -> None:
     write_voc_image(voc_folder, 'image0', [voc_object('cell', 97, 1, 99, 9)], size=None)
     write_voc_image(voc_folder, 'image1', [voc_object('cell', 96, 1, 99, 9)], size=None)

@@ -86,7 +86,7 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     kept = [name for name in source.names if name not in images]
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
     _link((find_images(source.images, name)[0] for name in kept), source, folder)
-    old = _annotations(source)
+    old = Path(source.annotations)
     new = _place(old, source.root, folder)
     new.mkdir(parents=True, exist_ok=True)
     for name in kept:
@@ -124,21 +124,15 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
     _link((Path(source.images, name) for name in names if not os.path.isabs(name)), source, folder)
 
 
-def _annotations(source: Source) -> Path:
-    return Path(source.images).with_name('Annotations')
-
-
 def _read_for_classes(report: Report) -> list[Path]:
     """Return the folders of annotations (VOC) that classes are read from."""
-    folders = (_annotations(s) for s in report.sources if not s.coco and s.classes is None)
+    folders = (Path(s.annotations) for s in report.sources if not s.coco and s.classes is None)
     return list(dict.fromkeys(folders))
 
 
 def _copy_unlisted(old: Path, new: Path, report: Report) -> None:
     """Copy the annotations of a folder that no list names, but for faulty ones."""
-    listed = {
-        name for s in report.sources if not s.coco and _annotations(s) == old for name in s.names
-    }
+    listed = {name for s in report.sources if s.annotations == str(old) for name in s.names}
     faulty = {problem.image for problem in report.problems if problem.source == str(old)}
     for file in annotation_files(old):
         name = file.relative_to(old).with_suffix('').as_posix()
