@@ -3,16 +3,14 @@
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from .completion import complete_datasets, iterate_datasets, own_datasets
 from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
@@ -183,16 +181,10 @@ def _run(tasks: Sequence[Callable[[], Finding]], workers: int | None, title: str
         workers = (
             len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
         )
-    bar = partial(tqdm, total=len(tasks), desc=Path(title).name, unit='img')
-    if workers == 1 or len(tasks) < 2:
-        return [task() for task in bar(tasks)]
     # Threads, as decoding lets them run; a process forked from one that has used OpenCV can hang.
-    with ThreadPoolExecutor(workers) as pool:
-        return list(bar(pool.map(_call, tasks)))
-
-
-def _call(task: Callable[[], Finding]) -> Finding:
-    return task()
+    return thread_map(
+        lambda task: task(), tasks, max_workers=workers, desc=Path(title).name, unit='img'
+    )
 
 
 def _unlisted(sources: list[Source]) -> Iterator[Problem]:
