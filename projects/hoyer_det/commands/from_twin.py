@@ -10,11 +10,11 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..engine.distillation_hook import incomparable
+from ..engine.runner_parts import detector
 from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
@@ -112,7 +112,7 @@ class FromTwin(StagedTraining):
         name_visualizer(cfg, 'conversion')
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
         runner = make_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         load_twin(model, self._checkpoint('twin'))
         runner.logger.info(convert_from_ann(model, runner.train_loop.dataloader))
         metrics = runner.val()
@@ -136,7 +136,7 @@ def check_teacher(runner: Runner, file: str) -> None:
     Raises:
         ValueError: If ``DistillationHook`` could not compare its answers.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = detector(runner)
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state()
     try:
