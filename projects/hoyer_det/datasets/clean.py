@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import uuid
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from ..files import write_text
 from .check import Problem, Report, Source
 from .coco_format import read_annotations
 from .faults import name_fault
+from .folders import new_folder
 from .voc_format import annotation_files, find_images, object_name, read_annotation
 
 # Problems that taking the image out would not mend, or that writing the file anew mends.
@@ -51,8 +51,7 @@ def write_clean(report: Report, folder: str | Path) -> Path:
     for problem in report.problems:
         if problem.kind == 'file unusable':
             raise ValueError(f'{problem.source}: {problem.detail}; mend this first')
-    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}.tmp')
-    try:
+    with new_folder(folder) as temporary:
         for source in report.sources:
             problems = [p for p in report.problems if p.source == source.file]
             (_write_coco if source.coco else _write_voc)(source, problems, temporary)
@@ -62,9 +61,6 @@ def write_clean(report: Report, folder: str | Path) -> Path:
             lost = sorted(_class_names(old) - _class_names(new))
             if lost:
                 print(f'{folder}: classes that no object is left of: {", ".join(lost)}')
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

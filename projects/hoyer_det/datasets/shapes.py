@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..files import write_json, write_text
+from .folders import new_folder
 
 SHAPE_CLASSES: tuple[str, ...] = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 
@@ -83,17 +82,13 @@ def generate_shapes(
 
     target = root.resolve()  # rename would replace a symbolic link, not the folder behind it
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f'.{target.name}.{uuid.uuid4().hex}.tmp'
     try:
-        _write_dataset(temporary, **arguments)
-        write_json(temporary / STAMP, stamp)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not _is_complete(root, stamp):  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with new_folder(target) as temporary:
+            _write_dataset(temporary, **arguments)
+            write_json(temporary / STAMP, stamp)
+    except OSError:
+        if not _is_complete(root, stamp):  # else another process was faster
+            raise
     return root
 
 

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from ..files import write_text
 from .faults import name_fault, shorten
-from .folders import files_below
+from .folders import files_below, new_folder
 from .image_size import seen_size
 
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -52,15 +51,11 @@ def convert_yolo(source: str | Path, out: str | Path, copy: bool = False) -> dic
     keypoints = _keypoint_numbers(file, content)
     root = _root(file, content)
     splits = {split: _images(file, root, split, content.get(split)) for split in _SPLITS}
-    temporary = out.with_name(f'.{out.name}.{uuid.uuid4().hex}.tmp')
-    try:
+    with new_folder(out) as temporary:
         for split, images in splits.items():
             if images:
                 _write_split(temporary, split, images, names, keypoints, copy)
-        temporary.rename(out)
-        _say_which_labels_are_left(splits)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    _say_which_labels_are_left(splits)
     return {split: len(images) for split, images in splits.items() if images}
 
 
