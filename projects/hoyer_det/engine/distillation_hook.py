@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..twins import make_twin
 from ..weights.reading import read_checkpoint
+from .checkpoint import check_fit
 from .runner_parts import detector
 
 
@@ -85,15 +86,9 @@ class DistillationHook(Hook):
 
     def _build(self, cfg: dict[str, Any]) -> nn.Module:
         teacher = revert_sync_batchnorm(MODELS.build(cfg))
-        weights = read_checkpoint(self.checkpoint).weights
-        own = teacher.state_dict()
-        wrong = [n for n, t in own.items() if n not in weights or weights[n].shape != t.shape]
-        if wrong:
-            raise ValueError(
-                f'DistillationHook: {self.checkpoint} does not hold the weights of the teacher: '
-                f'{len(wrong)} are missing or of another shape (first: {wrong[0]})'
-            )
-        teacher.load_state_dict({name: weights[name] for name in own})
+        checkpoint = read_checkpoint(self.checkpoint)
+        check_fit(checkpoint, teacher, self.checkpoint, 'the teacher of DistillationHook')
+        teacher.load_state_dict(checkpoint.weights)
         return teacher.eval().requires_grad_(False)
 
     def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
