@@ -22,13 +22,12 @@ from typing import Any
 
 import torch
 from hoyer_det.commands.errors import one_line_errors
-from hoyer_det.commands.from_twin import drop_starts
 from hoyer_det.config import move_data
 from hoyer_det.engine.checkpoint import build_trained, read_finite
 from hoyer_det.engine.finite_hook import first_nonfinite
 from hoyer_det.engine.neuron_settings import neuron_settings
 from hoyer_det.files import write_json
-from hoyer_det.weights.reading import Checkpoint
+from hoyer_det.weights.reading import Checkpoint, drop_starts
 from hoyer_det.weights.stored_config import stored_config
 from hoyer_det.weights.zoo import FOLDER, TABLE, ZooModel, zoo_models
 from mmengine.config import Config

@@ -8,37 +8,27 @@ import difflib
 import importlib
 import sys
 
-# Command: (module of hoyer_det.commands, what it does).
 COMMANDS = {
-    'train': ('train', 'train a detector or classifier'),
-    'test': ('test', 'evaluate a checkpoint'),
-    'export': ('export', 'write a detector as a checked ONNX file of integers'),
-    'detect': ('detect', 'detect on images, folders, videos or a camera'),
-    'zoo': ('zoo', 'list the trained models that come with the package'),
-    'analyze': ('analyze', 'spike rates, operations, memory and energy of a checkpoint'),
-    'run': (
-        'run',
-        'run a tool of MMDetection, or a script of your own, with this package imported',
-    ),
-    'configs': ('configs', 'list the configs that come with the package'),
-    'experiments': ('experiments', 'a named set of trainings, with table and plot'),
-    'convert': ('convert', "convert checkpoints from and to the authors' layout"),
-    'convert-labels': (
-        'convert_labels',
-        'turn labels in YOLO format into a data set in COCO format',
-    ),
-    'check-data': ('check_data', 'look for faults in annotations and images'),
-    'download-data': (
-        'download_data',
-        'bring Pascal VOC, COCO or the synthetic shapes into a folder',
-    ),
+    'train': 'train a detector or classifier',
+    'test': 'evaluate a checkpoint',
+    'export': 'write a detector as a checked ONNX file of integers',
+    'detect': 'detect on images, folders, videos or a camera',
+    'zoo': 'list the trained models that come with the package',
+    'analyze': 'spike rates, operations, memory and energy of a checkpoint',
+    'run': 'run a tool of MMDetection, or a script of your own, with this package imported',
+    'configs': 'list the configs that come with the package',
+    'experiments': 'a named set of trainings, with table and plot',
+    'convert': "convert checkpoints from and to the authors' layout",
+    'convert-labels': 'turn labels in YOLO format into a data set in COCO format',
+    'check-data': 'look for faults in annotations and images',
+    'download-data': 'bring Pascal VOC, COCO or the synthetic shapes into a folder',
 }
 
 
 def usage() -> str:
     """Return the list of commands."""
     width = max(map(len, COMMANDS))
-    lines = [f'  {name:<{width}}  {text}' for name, (_, text) in COMMANDS.items()]
+    lines = [f'  {name:<{width}}  {text}' for name, text in COMMANDS.items()]
     return '\n'.join(
         [
             'usage: hoyer-det COMMAND ...',
@@ -63,8 +53,9 @@ def main() -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(COMMANDS)}'
         sys.exit(f'error: hoyer-det {name}: no such command; {meant}')
+    sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     sys.argv = [f'hoyer-det {name}', *rest]  # argparse takes its name from here
-    importlib.import_module(f'hoyer_det.commands.{COMMANDS[name][0]}').main()
+    importlib.import_module(f'hoyer_det.commands.{name.replace("-", "_")}').main()
 
 
 if __name__ == '__main__':

@@ -57,6 +57,6 @@ def test_tools_are_commands(file):
     if file.stem in ('demo', 'set_up'):
         pytest.skip('runs other programs')
     name = 'convert' if file.stem == 'convert_checkpoint' else file.stem.replace('_', '-')
-    module, _ = hoyer_det_cli.COMMANDS[name]
+    assert name in hoyer_det_cli.COMMANDS
     main = load_script(f'tools/{file.name}').main
-    assert main.__module__ == f'hoyer_det.commands.{module}'
+    assert main.__module__ == f'hoyer_det.commands.{name.replace("-", "_")}'

@@ -1,15 +1,16 @@
 """Faults of annotations and images: each is found, named, and gone from the clean copy."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hoyer_det_cli
 import pytest
 from coco_folder import change, write_coco_folder
 from conftest import CONFIGS, REPOSITORY, voc_object, write_split, write_voc_image
-from hoyer_det.commands import check_data
 from hoyer_det.config import load_config
 from hoyer_det.datasets import read_classes
 from hoyer_det.datasets.check import Report, check_datasets
@@ -187,6 +188,35 @@ def test_annotations_that_no_list_names(
     assert found(check_datasets(cfg, workers=1)) == [('image5', 'zero area', 1)]  # none is read
 
 
+def test_folders_of_other_names(
+    tmp_path: Path, voc_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (voc_folder / 'boxes').mkdir()
+    (voc_folder / 'JPEGImages').rename(voc_folder / 'imgs')
+    (voc_folder / 'Annotations').rename(voc_folder / 'boxes' / 'xml')
+    write_split(voc_folder, 'test', ['image3', 'image4', 'image5'])
+    named = {
+        f'{split}_dataloader.dataset.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in (('img_subdir', 'imgs'), ('ann_subdir', 'boxes/xml'))
+    }
+    (voc_folder / 'boxes' / 'xml' / 'broken.xml').write_text('<annotation>')
+    settings = {'data_root': str(voc_folder), **named}
+    report = check_datasets(load_config(VOC, settings, complete=False), workers=1)
+    assert found(report) == [
+        ('broken', 'annotation unreadable', None),
+        ('image3', 'trained and evaluated', None),
+    ]
+    clean = write_clean(report, tmp_path / 'clean')
+    cfg = load_config(VOC, {**settings, 'data_root': str(clean)})
+    assert cfg.train_dataloader.dataset.metainfo.classes == ('cell', 'dot', 'ring')
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 3
+    (voc_folder / 'boxes' / 'xml' / 'broken.xml').unlink()
+    load_config(VOC, settings)
+    shared = f'1 images are trained on and evaluated, e.g. {voc_folder / "imgs" / "image3"}'
+    assert shared in capsys.readouterr().out
+
+
 def test_box_outside_an_image_whose_annotation_gives_no_size(voc_folder: Path) -> None:
     write_voc_image(voc_folder, 'image0', [voc_object('cell', 97, 1, 99, 9)], size=None)
     write_voc_image(voc_folder, 'image1', [voc_object('cell', 96, 1, 99, 9)], size=None)
@@ -276,9 +306,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the command; return its exit code, or its line of error, and what it printed."""
 
     def run(*arguments: object) -> tuple[Any, str]:
-        monkeypatch.setattr(sys, 'argv', ['check-data', *map(str, arguments)])
+        monkeypatch.setattr(sys, 'argv', ['hoyer-det', 'check-data', *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            check_data.main()
+            hoyer_det_cli.main()
         return stop.value.code, capsys.readouterr().out
 
     return run
@@ -301,6 +331,18 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     assert code == f'error: --write-clean {clean}: exists already'
     assert run(VOC, '--cfg-options', 'data_root=nowhere')[0].startswith('error: nowhere/: no such')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['clean', 'report.json', 'voc']
+
+
+def test_file_name_that_is_not_utf8(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
+    (voc_folder / 'Annotations' / os.fsdecode(b'\xff.xml')).write_text('<annotation>')
+    file, more = tmp_path / 'a.json', ('--annotations-only', '--workers', 1)
+    data = ('--cfg-options', f'data_root={voc_folder}')
+    code, output = run(VOC, '--json', file, *more, *data)
+    assert code == 1 and r'\udcff: ' in output and output.endswith('1 problems\n')
+    (problem,) = json.loads(file.read_text())['problems']
+    assert os.fsencode(problem['image']) == b'\xff'
+    code, output = run(VOC, '--json', tmp_path, *more, *data)  # the report is not lost
+    assert str(tmp_path) in code and output.endswith('1 problems\n')
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f'{DATA} is not there')

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import sys
 import tarfile
 import threading
 import zipfile
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hoyer_det.commands import download_data
 from hoyer_det.datasets import download
 from hoyer_det.datasets.download import (
     DATASETS,
@@ -421,3 +423,18 @@ def test_command_line_prints_one_line(tmp_path, warm):
         "error: unknown data set 'cocoa': choose from voc2007, voc2012, coco, shapes"
     )
     assert 'Traceback' not in ended.err
+    env = {'HOYER_DET_TRACEBACK': '1'}
+    (ended,) = warm.run(['download-data', 'cocoa', '--root', tmp_path], tmp_path, env=env)
+    assert ended.code == 1 and 'Traceback' in ended.err
+
+
+def test_interruption_ends_as_that_of_every_command(monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download_data, 'download_datasets', interrupt)
+    monkeypatch.setattr(sys, 'argv', ['download-data', 'voc2007'])
+    with pytest.raises(SystemExit) as stop:
+        download_data.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == 'interrupted; run again to resume\n'

@@ -1,6 +1,7 @@
 """Labels in YOLO format: boxes that were laid out in pixels, the data set of the config, and faults."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -208,3 +209,20 @@ def test_commands_name_the_way(folder, tmp_path, warm: Warm):
     (folder / 'data.yaml').unlink()
     (ended,) = warm.run(['convert-labels', 'yolo', folder, 'other'], tmp_path)
     assert ended.code == 1 and ended.err.startswith(f'error: {folder}: has no data.yaml')
+
+
+@pytest.mark.parametrize('name', ['data.yaml', 'parts.yml'])
+def test_folder_taken_for_another_format_gets_the_hint(folder, name):
+    (folder / 'data.yaml').rename(folder / name)
+    for config in ('hoyer_ssd_vocformat', 'hoyer_ssd_cocoformat'):
+        with pytest.raises(FileNotFoundError, match=f'convert-labels yolo {folder} NEW'):
+            load_config(config, dict(data_root=str(folder)))
+
+
+def test_image_whose_name_is_not_utf8(folder, tmp_path):
+    name = os.fsdecode(b'\xff.jpg')
+    write_image(folder / 'images' / 'train' / name)
+    convert_yolo(folder, tmp_path / 'new')
+    file = tmp_path / 'new' / 'annotations' / 'instances_train2017.json'
+    images = json.loads(file.read_text(encoding='utf-8'))['images']
+    assert name in [image['file_name'] for image in images]

@@ -7,6 +7,7 @@ import torch
 from hoyer_det.engine import HoyerRegularizerHook
 from hoyer_det.engine.learning_rates import warn_of_slow_parts
 from mmengine.logging import MMLogger
+from mmengine.model import PretrainedInit
 from mmengine.optim import OptimWrapper
 from tiny_ssd import build_ssd, train
 
@@ -48,10 +49,11 @@ def test_scaled_rates(said):
     assert not said
 
 
-def test_loaded_backbone(said, tmp_path):
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
+def test_loaded_backbone(said, tmp_path, kind):
     model = build_ssd()
     file = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=model.backbone.state_dict(), meta={}), file)
-    model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(file))
+    model.backbone.init_cfg = dict(type=kind, checkpoint=str(file))
     train(model, [HoyerRegularizerHook(1e-8)], tmp_path, paramwise_cfg=SLOW)
     assert not said

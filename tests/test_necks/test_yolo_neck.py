@@ -7,7 +7,7 @@ import torch
 from hoyer_det.necks import HoyerYOLOV3Neck
 from hoyer_det.spiking import spiking_layers
 from mmdet.registry import MODELS
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import ExponentialMovingAverage, PretrainedInit
 from torch import Tensor, nn
 
 CHANNELS = dict(num_scales=3, in_channels=[16, 8, 4], out_channels=[8, 4, 2])
@@ -114,12 +114,12 @@ def test_initialising_again_leaves_trained_biases_alone():
     assert all(torch.equal(tensor, expected[name]) for name, tensor in neck.state_dict().items())
 
 
-@pytest.mark.parametrize('as_list', [False, True])
-def test_pretrained_initialisation_keeps_the_biases_of_the_checkpoint(tmp_path, as_list):
+@pytest.mark.parametrize(('as_list', 'kind'), [(False, 'Pretrained'), (True, PretrainedInit)])
+def test_pretrained_initialisation_keeps_the_biases_of_the_checkpoint(tmp_path, as_list, kind):
     source = prepared(bias_spread=0.5)
     file = tmp_path / 'neck.pth'
     torch.save(dict(state_dict=source.state_dict()), file)
-    init_cfg = dict(type='Pretrained', checkpoint=str(file))
+    init_cfg = dict(type=kind, checkpoint=str(file))
     neck = HoyerYOLOV3Neck(
         **CHANNELS, bias_spread=0.5, init_cfg=[init_cfg] if as_list else init_cfg
     )

@@ -8,13 +8,13 @@ import torch
 from conftest import CONFIGS
 from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.config import load_config
+from hoyer_det.evaluation import TopKAccuracy
 from hoyer_det.pretrain import (
     DigitsDataset,
     HoyerResNetCIFAR,
     HoyerVGGCIFAR,
     SpikingClassifier,
     SpikingReadout,
-    TopKAccuracy,
     TorchvisionDataset,
 )
 from hoyer_det.spiking import HoyerSpike, spiking_layers

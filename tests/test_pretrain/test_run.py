@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import CONFIGS, load_script
 from hoyer_det.config import load_config
-from hoyer_det.pretrain import TopKAccuracy
+from hoyer_det.evaluation import TopKAccuracy
 from mmdet.registry import MODELS
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator

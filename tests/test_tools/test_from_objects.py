@@ -64,7 +64,7 @@ def test_detector_starts_with_what_the_classifier_learned(
 
     again = run_tool(*command, *options)
     assert again.returncode == 1 and again.stderr.count('\n') == 1
-    assert 'by --from-objects; add --resume' in again.stderr
+    assert 'go on with it by --from-objects --resume' in again.stderr
     note = work_dir / 'from_objects.json'
     content = json.loads(note.read_text())
     del content['stages']['detector']
@@ -157,7 +157,9 @@ def test_other_weights_and_other_trainings_are_refused(tmp_path: Path, voc_folde
         FromObjects(cfg, resume=True)
     (tmp_path / 'epoch_1.pth').unlink()
     (tmp_path / 'from_twin.json').touch()
-    with pytest.raises(ValueError, match='from_twin.json: .* a training by --from-twin; choose'):
+    with pytest.raises(
+        ValueError, match='from_twin.json: .* a training by --from-twin; go on with it by'
+    ):
         FromObjects(cfg, resume=True)
     (tmp_path / 'from_twin.json').unlink()
     cfg.model.backbone.init_cfg = dict(type='FromANN', checkpoint='torchvision://vgg11_bn')
@@ -213,6 +215,20 @@ def test_batch_of_the_detector_is_checked_before_the_classifier_is_trained(
     assert 'objects' not in done.stderr and not work_dir.exists()
 
 
+def test_batch_of_the_detector_is_that_of_each_process(
+    tmp_path: Path, voc_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in dict(RANK=0, LOCAL_RANK=0, WORLD_SIZE=2).items():
+        monkeypatch.setenv(name, str(value))
+    line = ['train', CONFIG, '--from-objects', '--launcher', 'pytorch', '--work-dir']
+    options = ['--cfg-options', f'data_root={voc_folder}', 'train_dataloader.batch_size=3']
+    monkeypatch.setattr('sys.argv', [*line, str(tmp_path / 'work'), *options])
+    monkeypatch.setattr(FromObjects, 'run', lambda *args: pytest.fail('trains a classifier'))
+    with pytest.raises(SystemExit, match='4 training images do not fill .* in each of 2 processes'):
+        train.main()
+    assert not (tmp_path / 'work').exists()
+
+
 def test_interrupted_before_its_first_checkpoint(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr('sys.argv', ['hoyer-det train', 'a.py', '--from-objects'])
     assert how_to_go_on(str(tmp_path), begun=True).endswith('train a.py --from-objects --resume')
@@ -232,7 +248,7 @@ def test_plain_training_is_refused_in_the_folder_of_one_in_stages(
         '--cfg-options',
         f'data_root={voc_folder}',
     )
-    assert done.returncode == 1 and 'add --from-objects --resume to go on' in done.stderr
+    assert done.returncode == 1 and 'go on with it by --from-objects --resume' in done.stderr
 
 
 def test_a_single_checkpoint_is_not_resumed_from(monkeypatch) -> None:

@@ -61,7 +61,9 @@ def test_stages_and_a_kill_between_them(
     # The same again is refused, and so is another plan in the same folder.
     again = run_tool(*command, *options)
     assert (
-        again.returncode == 1 and again.stderr.count('\n') == 1 and 'add --resume' in again.stderr
+        again.returncode == 1
+        and again.stderr.count('\n') == 1
+        and '--from-twin --resume' in again.stderr
     )
     other = run_tool(*command, '--no-teacher', '--resume', *options)
     assert (

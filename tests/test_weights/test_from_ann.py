@@ -10,11 +10,13 @@ from hoyer_det.backbones import HoyerResNet, HoyerVGG
 from hoyer_det.config import load_config
 from hoyer_det.engine.checkpoint import check_starting_weights
 from hoyer_det.spiking import spiking_layers
-from hoyer_det.weights import map_ann
+from hoyer_det.weights import FromANN, map_ann
 from hoyer_det.weights.from_ann import modules_from_ann
+from hoyer_det.weights.reading import drop_starts
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
+from mmengine.model import PretrainedInit
 from torch import nn
 from torchvision.models import get_model
 from torchvision.models.vgg import cfgs, make_layers
@@ -244,3 +246,18 @@ def test_download_that_fails_names_the_ways_out(monkeypatch):
     check_starting_weights(
         load_config(CONFIGS / 'hoyer_ssd_voc.py', {'model.backbone.init_cfg': None})
     )
+
+
+@pytest.mark.parametrize(
+    'kind', ['Pretrained', 'mmengine.model.weight_init.PretrainedInit', PretrainedInit, FromANN]
+)
+def test_every_spelling_of_a_start_is_checked_and_dropped(kind):
+    cfg = load_config(CONFIGS / 'hoyer_ssd_voc.py')
+    cfg.model.backbone.update(
+        width=1 / 16, init_cfg=[dict(type='Kaiming'), dict(type=kind, checkpoint='/nowhere.pth')]
+    )
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        check_starting_weights(cfg)
+    drop_starts(cfg.model)
+    assert cfg.model.backbone.init_cfg == [dict(type='Kaiming')]
+    check_starting_weights(cfg)

@@ -100,7 +100,7 @@ def load_energy_table(name: str) -> EnergyTable:
     if not Path(name).is_file():
         raise FileNotFoundError(f'--energy {name}: no such file')
     try:
-        values = json.loads(Path(name).read_text())
+        values = json.loads(Path(name).read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'{name}: is not JSON ({error})') from error
     if not isinstance(values, dict):

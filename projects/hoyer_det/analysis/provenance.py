@@ -64,7 +64,7 @@ def validated_map(cfg: Config, checkpoint: str, meta: dict[str, Any]) -> str:
     if epoch is None or not by_epoch or not log.is_file():
         return 'not known'
     found = {}  # the last by step
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding='utf-8').splitlines():
         with suppress(json.JSONDecodeError):  # a line that was being written
             scalars = json.loads(line)
             for key in reversed(scalars):

@@ -68,9 +68,9 @@ def main() -> None:
             raise FileExistsError(f'--write-clean {args.write_clean}: exists already')
         cfg = load_config(args.config, args.cfg_options, complete=False)
         report = check_datasets(cfg, not args.annotations_only, args.workers)
+        print_report(report)
         if args.json is not None:
             write_json(args.json, report.to_dict())
-        print_report(report)
         if args.write_clean is not None:
             write_clean(report, args.write_clean)
             print(f'{args.write_clean}: without what is wrong; use it as data_root')

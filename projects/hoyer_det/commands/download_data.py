@@ -1,9 +1,9 @@
 """``hoyer-det download-data NAME ...``: bring data sets into a folder."""
 
 import argparse
-import sys
 
-from ..datasets.download import NAMES, DownloadError, download_datasets
+from ..datasets.download import NAMES, download_datasets
+from .errors import one_line_errors
 
 
 def main() -> None:
@@ -18,9 +18,5 @@ def main() -> None:
         '--keep-archives', action='store_true', help='keep the archives after unpacking'
     )
     args = parser.parse_args()
-    try:
+    with one_line_errors(lambda: 'interrupted; run again to resume'):
         download_datasets(args.names, args.root, args.mirror, args.keep_archives)
-    except (DownloadError, ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('error: interrupted; run again to resume')

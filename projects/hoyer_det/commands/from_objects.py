@@ -10,9 +10,9 @@ from mmengine.config import Config
 from ..config import load_config
 from ..datasets.completion import iterate_datasets
 from ..twins import TWINS, check_twin, twin_hooks
-from ..weights.reading import read_checkpoint
+from ..weights.reading import config_parts, read_checkpoint, reads_file
 from .differences import learning_settings
-from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
+from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 OBJECT_EPOCHS = 30
 _CLASSIFIER = 'pretrain/objects_hoyer_vgg11'
@@ -131,8 +131,7 @@ def classifier_config(cfg: Config, epochs: int) -> Config:
 def _refuse_other_starts(cfg: Config) -> None:
     """Refuse weights that would stand in for what the objects teach, or be replaced by it."""
     start = _backbone(cfg).get('init_cfg')
-    parts = start if isinstance(start, list | tuple) else [start]
-    if any(part is not None and part.get('type') in STARTS for part in parts):
+    if any(map(reads_file, config_parts(start))):
         key = 'model.detector.backbone' if 'detector' in cfg.model else 'model.backbone'
         raise ValueError(
             f'{cfg.filename}: {key}.init_cfg={start}: --from-objects brings the backbone other '

@@ -4,24 +4,23 @@ import copy
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..engine.distillation_hook import incomparable
+from ..engine.runner_parts import detector
 from ..spiking import spiking_layers
 from ..twins import make_twin
 from ..weights import convert_from_ann
-from ..weights.reading import read_checkpoint
+from ..weights.reading import drop_starts, read_checkpoint
 from .differences import learning_settings
-from .stages import STARTS, MakeRunner, Resume, StagedTraining, name_visualizer
+from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
 
 TWIN_SHARE = 0.75
 # Converted weights are good already, and large steps would lose what they know.
@@ -113,7 +112,7 @@ class FromTwin(StagedTraining):
         name_visualizer(cfg, 'conversion')
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
         runner = make_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         load_twin(model, self._checkpoint('twin'))
         runner.logger.info(convert_from_ann(model, runner.train_loop.dataloader))
         metrics = runner.val()
@@ -137,7 +136,7 @@ def check_teacher(runner: Runner, file: str) -> None:
     Raises:
         ValueError: If ``DistillationHook`` could not compare its answers.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = detector(runner)
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state()
     try:
@@ -182,21 +181,6 @@ def load_twin(model: nn.Module, checkpoint: str | Path) -> None:
             f'left over or of another shape (first: {wrong[0]})'
         )
     model.load_state_dict(weights, strict=False)
-
-
-def drop_starts(node: Any) -> None:
-    """Take away what a model's config would load, where all its weights come from elsewhere."""
-    if isinstance(node, list | tuple):
-        for item in node:
-            drop_starts(item)
-    elif isinstance(node, dict):
-        start = node.get('init_cfg')
-        if isinstance(start, list | tuple):
-            node['init_cfg'] = [part for part in start if part.get('type') not in STARTS]
-        elif isinstance(start, dict) and start.get('type') in STARTS:
-            del node['init_cfg']
-        for value in node.values():
-            drop_starts(value)
 
 
 def _epochs(cfg: Config, share: float) -> tuple[int, int]:

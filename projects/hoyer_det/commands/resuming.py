@@ -7,9 +7,9 @@ from typing import Any
 from mmengine.config import Config
 
 from ..engine.checkpoint import load_trained, newest_good_checkpoint
+from ..weights.reading import drop_starts
 from ..weights.stored_config import stored_config
 from .differences import first_difference, learning_settings
-from .from_twin import drop_starts
 
 # Read once, into the optimizer and the schedulers, whose states a checkpoint brings back.
 _KEPT = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')

@@ -18,8 +18,6 @@ MakeRunner = Callable[..., Runner]  # `make_runner` of `hoyer-det train`
 # Lets a config go on from the newest checkpoint in its work folder.
 Resume = Callable[[Config], None]
 
-# Types of `init_cfg` that read weights from a file.
-STARTS = ('FromANN', 'Pretrained')
 # Of `hoyer-det train`, each of which trains in stages.
 FLAGS = ('--from-twin', '--from-objects')
 
@@ -111,12 +109,7 @@ class StagedTraining:
 
     def _read_note(self, of_last: tuple[str, ...]) -> None:
         path = self._note
-        for flag in FLAGS:
-            other = note_of(str(self.work_dir), flag)
-            if flag != self._flag and other.is_file():
-                raise ValueError(
-                    f'{other}: this work folder holds a training by {flag}; choose another --work-dir'
-                )
+        refuse_other_stages(str(self.work_dir), self._flag if self.resume else None)
         if not path.is_file():
             # A last stage that is resumed would take them for its own.
             other = min(self.work_dir.glob('*.pth'), default=None)
@@ -125,11 +118,6 @@ class StagedTraining:
                     f'{other}: is of a training without {self._flag}; choose another --work-dir'
                 )
             return
-        if not self.resume:
-            raise ValueError(
-                f'{path}: this work folder holds a training by {self._flag}; add --resume to go on '
-                'with it, or choose another --work-dir'
-            )
         try:
             note = json.loads(path.read_text(encoding='utf-8'))
             plan, self.stages = dict(note['plan']), note['stages']
@@ -183,6 +171,21 @@ def check_last_saved(cfg: Config, flag: str) -> None:
 def note_of(work_dir: str, flag: str) -> Path:
     """Return the note of a training in stages, whether it is there or not."""
     return Path(work_dir, f'{flag.strip("-").replace("-", "_")}.json')
+
+
+def refuse_other_stages(work_dir: str, flag: str | None = None) -> None:
+    """Refuse a work folder that holds a training in stages, but for one by ``flag``.
+
+    Raises:
+        ValueError: Names the note and the flag that goes on with it.
+    """
+    for other in FLAGS:
+        note = note_of(work_dir, other)
+        if other != flag and note.is_file():
+            raise ValueError(
+                f'{note}: this work folder holds a training by {other}; go on with it by {other} --resume, '
+                'or choose another --work-dir'
+            )
 
 
 def name_visualizer(cfg: Config, name: str) -> None:

@@ -1,6 +1,7 @@
 """``hoyer-det train CONFIG``: train a detector or classifier."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ from .memory import keep_freed_memory
 from .resuming import how_to_go_on, newest, resume_from
 from .runner import CommandRunner
 from .settings import check_settings
-from .stages import FLAGS, note_of
+from .stages import FLAGS, refuse_other_stages
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,13 +74,7 @@ def parse_args() -> argparse.Namespace:
 def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first iteration."""
     cfg = build_config(args)
-    for flag in FLAGS:
-        note = note_of(cfg.work_dir, flag)
-        if note.is_file():
-            raise ValueError(
-                f'{note}: this work folder holds a training by {flag}; add {flag} --resume to go on with '
-                'it, or choose another --work-dir'
-            )
+    refuse_other_stages(cfg.work_dir)
     checkpoint = _resumed(args, cfg)
     if checkpoint is not None:
         if checkpoint != 'auto':
@@ -138,13 +133,20 @@ def _check_batch(cfg: Config) -> None:
     """Make sure that the training images fill one batch."""
     loader = cfg.train_dataloader
     number = len(DATASETS.build(loader.dataset))
-    if loader.get('drop_last') and number < loader.batch_size:
+    each = math.ceil(number / _processes(cfg))
+    if loader.get('drop_last') and each < loader.batch_size:
         raise ValueError(_too_few(cfg, number))
+
+
+def _processes(cfg: Config) -> int:
+    """Return the number of processes, also before they know each other."""
+    known = get_world_size()
+    return known if cfg.get('launcher', 'none') == 'none' else int(os.getenv('WORLD_SIZE', known))
 
 
 def _too_few(cfg: Config, number: int) -> str:
     """Return the message for a training set that does not fill one batch."""
-    size, processes = cfg.train_dataloader.batch_size, get_world_size()
+    size, processes = cfg.train_dataloader.batch_size, _processes(cfg)
     each = f' in each of {processes} processes' if processes > 1 else ''
     what = f'train_dataloader.batch_size={size}{each}'
     if cfg.train_dataloader.dataset.get('type') == 'ObjectCropsDataset':
@@ -153,6 +155,12 @@ def _too_few(cfg: Config, number: int) -> str:
             'four times that of the detector); make it smaller'
         )
     return f'{number} training images do not fill one batch of {what}; make it smaller'
+
+
+def stages_flag(args: argparse.Namespace) -> str | None:
+    """Return the flag that asks for a training in stages, None for a plain one."""
+    given = {'--from-twin': args.from_twin, '--from-objects': args.from_objects}
+    return next((flag for flag in FLAGS if given[flag]), None)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -169,35 +177,33 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError('--from-twin: does not go with --from-objects; choose one')
     if args.from_twin and args.twin is not None:
         raise ValueError('--twin: does not go with --from-twin, which trains the ReLU twin itself')
-    if (args.from_twin or args.from_objects) and args.resume not in (None, 'auto'):
-        flag = '--from-twin' if args.from_twin else '--from-objects'
+    if (flag := stages_flag(args)) and args.resume not in (None, 'auto'):
         raise ValueError(
             f'--resume {args.resume}: with {flag} give --resume alone; each stage finds its newest '
             'checkpoint in the work folder'
         )
 
 
-def run_stages(args: argparse.Namespace) -> None:
+def run_stages(args: argparse.Namespace, flag: str) -> None:
     """Train in stages: by way of the ReLU twin, or of the objects."""
     with one_line_errors():
         cfg = build_config(args)
         if cfg.get('val_dataloader') is None:
-            flag = '--from-twin' if args.from_twin else '--from-objects'
             raise ValueError(
                 f'{cfg.filename}: val_dataloader=None: {flag} evaluates what each stage reached; give it '
                 f'data, or leave {flag} out'
             )
         resume = _resumed(args, cfg) is not None
-        if args.from_twin:
+        if flag == '--from-twin':
             share = TWIN_SHARE if args.twin_share is None else args.twin_share
             training = FromTwin(cfg, share, not args.no_teacher, resume)
         else:
             epochs = OBJECT_EPOCHS if args.object_epochs is None else args.object_epochs
             training = FromObjects(cfg, epochs, resume)
             _check_batch(cfg)  # before the classifier is trained
-    first = 'twin' if args.from_twin else 'objects'
 
     def interrupted() -> str:
+        first = flag.removeprefix('--from-')
         return how_to_go_on(_stage_folder(cfg.work_dir, first), training.begun)
 
     with one_line_errors(interrupted, cfg.work_dir):
@@ -220,8 +226,8 @@ def main() -> None:
     keep_freed_memory()
     with one_line_errors():
         check_arguments(args)
-    if args.from_twin or args.from_objects:
-        run_stages(args)
+    if flag := stages_flag(args):
+        run_stages(args, flag)
         return
     with one_line_errors():
         runner = build_runner(args)

@@ -1,6 +1,6 @@
 """Data sets: any folder in VOC layout or with COCO JSON, and the synthetic shapes."""
 
-from .coco_format import CocoFormatDataset, read_categories
+from .coco_format import CocoFormatDataset
 from .completion import complete_config, set_num_classes
 from .quick_crop import QuickMinIoURandomCrop
 from .shapes import SHAPE_CLASSES, generate_shapes
@@ -15,7 +15,6 @@ __all__ = [
     'VOCFormatDataset',
     'complete_config',
     'generate_shapes',
-    'read_categories',
     'read_classes',
     'read_splits',
     'set_num_classes',

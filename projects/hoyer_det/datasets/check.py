@@ -3,19 +3,18 @@
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from .completion import complete_datasets, iterate_datasets, own_datasets
 from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
+from .voc_format import voc_folders
 
 # Kinds that stop a training at its start, whose error would say the same again.
 _STOP = {
@@ -62,6 +61,7 @@ class Source:
         file: The list or the annotation file.
         root: ``data_root`` of the data set.
         images: Folder of the images.
+        annotations: Folder of the annotations (VOC).
         coco: Whether it is an annotation file in COCO format.
         trains: Whether it is trained on.
         evaluates: Whether it is evaluated.
@@ -73,6 +73,7 @@ class Source:
     file: str
     root: str
     images: str
+    annotations: str
     coco: bool
     trains: bool
     evaluates: bool
@@ -129,7 +130,8 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
         if source.coco:
             tasks, faults = coco_tasks(source.file, source.images, decode)
         else:
-            tasks, faults = voc_tasks(source.file, source.images, source.classes, decode)
+            folders = source.images, source.annotations
+            tasks, faults = voc_tasks(source.file, *folders, source.classes, decode)
         problems += (Problem(source.file, name, *fault) for name, fault in faults)
         source.names = list(tasks)
         seen: dict[str, str] = {}
@@ -159,17 +161,16 @@ def _sources(cfg: Config) -> list[Source]:
             if hasattr(kind, 'name_files'):
                 kind.name_files(dataset)
             coco, root = issubclass(kind, CocoDataset), dataset.get('data_root') or ''
-            prefix = dataset.get('data_prefix') or {}
-            images = (
-                prefix.get('img', '')
-                if coco
-                else os.path.join(prefix.get('sub_data_root', ''), 'JPEGImages')
-            )
+            if coco:
+                images, annotations = (dataset.get('data_prefix') or {}).get('img', ''), ''
+            else:
+                images, annotations = voc_folders(dataset)
             classes = (dataset.get('metainfo') or kind.METAINFO).get('classes')
             classes = (classes,) if isinstance(classes, str) else classes
             file = os.path.join(root, dataset.ann_file)
             trains = key == 'train_dataloader'
-            source = Source(file, root, os.path.join(root, images), coco, trains, False, classes)
+            folders = os.path.join(root, images), str(Path(root, annotations))
+            source = Source(file, root, *folders, coco, trains, False, classes)
             known.setdefault(file, source).evaluates |= not trains
     return list(known.values())
 
@@ -180,16 +181,10 @@ def _run(tasks: Sequence[Callable[[], Finding]], workers: int | None, title: str
         workers = (
             len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
         )
-    bar = partial(tqdm, total=len(tasks), desc=Path(title).name, unit='img')
-    if workers == 1 or len(tasks) < 2:
-        return [task() for task in bar(tasks)]
     # Threads, as decoding lets them run; a process forked from one that has used OpenCV can hang.
-    with ThreadPoolExecutor(workers) as pool:
-        return list(bar(pool.map(_call, tasks)))
-
-
-def _call(task: Callable[[], Finding]) -> Finding:
-    return task()
+    return thread_map(
+        lambda task: task(), tasks, max_workers=workers, desc=Path(title).name, unit='img'
+    )
 
 
 def _unlisted(sources: list[Source]) -> Iterator[Problem]:
@@ -197,8 +192,7 @@ def _unlisted(sources: list[Source]) -> Iterator[Problem]:
     listed: dict[str, set[str]] = {}
     for source in sources:
         if not source.coco and source.classes is None:
-            folder = str(Path(source.images).with_name('Annotations'))
-            listed.setdefault(folder, set()).update(source.names)
+            listed.setdefault(source.annotations, set()).update(source.names)
     for folder, names in listed.items():
         for name, fault in unlisted_faults(folder, names):
             yield Problem(folder, name, *fault)

@@ -3,16 +3,17 @@
 import json
 import os
 import shutil
-import uuid
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..files import write_text
 from .check import Problem, Report, Source
 from .coco_format import read_annotations
 from .faults import name_fault
+from .folders import new_folder
 from .voc_format import annotation_files, find_images, object_name, read_annotation
 
 # Problems that taking the image out would not mend, or that writing the file anew mends.
@@ -50,8 +51,7 @@ def write_clean(report: Report, folder: str | Path) -> Path:
     for problem in report.problems:
         if problem.kind == 'file unusable':
             raise ValueError(f'{problem.source}: {problem.detail}; mend this first')
-    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}.tmp')
-    try:
+    with new_folder(folder) as temporary:
         for source in report.sources:
             problems = [p for p in report.problems if p.source == source.file]
             (_write_coco if source.coco else _write_voc)(source, problems, temporary)
@@ -61,9 +61,6 @@ def write_clean(report: Report, folder: str | Path) -> Path:
             lost = sorted(_class_names(old) - _class_names(new))
             if lost:
                 print(f'{folder}: classes that no object is left of: {", ".join(lost)}')
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -85,7 +82,7 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     kept = [name for name in source.names if name not in images]
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
     _link((find_images(source.images, name)[0] for name in kept), source, folder)
-    old = _annotations(source)
+    old = Path(source.annotations)
     new = _place(old, source.root, folder)
     new.mkdir(parents=True, exist_ok=True)
     for name in kept:
@@ -117,28 +114,21 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
     target = _place(source.file, source.root, folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    write_text(target, json.dumps(content, ensure_ascii=False))
     names = (image['file_name'] for image in content['images'])
     # An absolute name holds in the new folder as it is.
     _link((Path(source.images, name) for name in names if not os.path.isabs(name)), source, folder)
 
 
-def _annotations(source: Source) -> Path:
-    return Path(source.images).with_name('Annotations')
-
-
 def _read_for_classes(report: Report) -> list[Path]:
     """Return the folders of annotations (VOC) that classes are read from."""
-    folders = (_annotations(s) for s in report.sources if not s.coco and s.classes is None)
+    folders = (Path(s.annotations) for s in report.sources if not s.coco and s.classes is None)
     return list(dict.fromkeys(folders))
 
 
 def _copy_unlisted(old: Path, new: Path, report: Report) -> None:
     """Copy the annotations of a folder that no list names, but for faulty ones."""
-    listed = {
-        name for s in report.sources if not s.coco and _annotations(s) == old for name in s.names
-    }
+    listed = {name for s in report.sources if s.annotations == str(old) for name in s.names}
     faulty = {problem.image for problem in report.problems if problem.source == str(old)}
     for file in annotation_files(old):
         name = file.relative_to(old).with_suffix('').as_posix()

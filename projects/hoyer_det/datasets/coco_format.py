@@ -94,19 +94,6 @@ def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
     return content, notes
 
 
-def read_categories(ann_file: str | Path) -> tuple[str, ...]:
-    """Check an annotation file in COCO format and return the names of its classes.
-
-    Args:
-        ann_file: As for :func:`read_annotations`, which tells what is raised.
-
-    Returns:
-        Names in the order of the category ids, which may have gaps and need not begin at 1.
-    """
-    content, _ = read_annotations(ann_file)
-    return tuple(category['name'] for category in content['categories'])
-
-
 def _summary(ann_file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of classes and of image files, without reading a large file again."""
     changed = os.stat(ann_file).st_mtime_ns if os.path.isfile(ann_file) else 0

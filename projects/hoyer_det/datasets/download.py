@@ -27,7 +27,7 @@ TIMEOUT = 60  # seconds without a single byte
 CHUNK = 1 << 18
 
 
-class DownloadError(RuntimeError):
+class DownloadError(OSError):
     """A data set could not be fetched; the message is one line and says what to do."""
 
 

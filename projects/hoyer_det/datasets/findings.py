@@ -34,12 +34,15 @@ Finding = tuple[list[Fault], int, str]
 Tasks = tuple[dict[str, Callable[[], Finding]], list[tuple[str, Fault]]]
 
 
-def voc_tasks(file: str, images: str, classes: Sequence[str] | None, decode: bool) -> Tasks:
+def voc_tasks(
+    file: str, images: str, annotations: str, classes: Sequence[str] | None, decode: bool
+) -> Tasks:
     """Read a list of images in Pascal VOC layout.
 
     Args:
         file: The list.
-        images: Folder of the images; the annotations are beside it.
+        images: Folder of the images.
+        annotations: Folder of the annotations.
         classes: Classes of the data set where they are given, else None.
         decode: Whether to read the images.
 
@@ -55,7 +58,8 @@ def voc_tasks(file: str, images: str, classes: Sequence[str] | None, decode: boo
         elif count > 1:
             faults.append((name, ('listed twice', f'stands in the list {count} times', None)))
     names = dict.fromkeys(line for line in lines if line)
-    return {name: partial(_check_voc, images, classes, decode, name) for name in names}, faults
+    check = partial(_check_voc, images, annotations, classes, decode)
+    return {name: partial(check, name) for name in names}, faults
 
 
 def unlisted_faults(folder: str | Path, listed: Set[str]) -> Iterator[tuple[str, Fault]]:
@@ -81,8 +85,10 @@ def unlisted_faults(folder: str | Path, listed: Set[str]) -> Iterator[tuple[str,
             )
 
 
-def _check_voc(images: str, classes: Sequence[str] | None, decode: bool, name: str) -> Finding:
-    root, declared, faults = _read_voc(Path(images).with_name('Annotations') / f'{name}.xml')
+def _check_voc(
+    images: str, annotations: str, classes: Sequence[str] | None, decode: bool, name: str
+) -> Finding:
+    root, declared, faults = _read_voc(Path(annotations, f'{name}.xml'))
     paths = find_images(images, name)
     if len(paths) > 1:
         detail = f'there are {paths[0]} and {paths[1].name}'

@@ -1,7 +1,10 @@
-"""Looks into folders of images and annotations."""
+"""Looks into folders of images and annotations, and makes new ones."""
 
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -20,3 +23,24 @@ def files_below(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[Pat
             yield from files_below(path, (*above, real))
         else:
             yield path
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name beside it, and rename it when the block ends without error.
+
+    Args:
+        folder: Folder that appears when it is complete; absent or empty.
+
+    Yields:
+        The temporary name; the folder is not made yet.
+
+    Raises:
+        OSError: If there is something in its place.
+    """
+    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}.tmp')
+    try:
+        yield temporary
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

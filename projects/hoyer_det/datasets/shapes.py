@@ -1,23 +1,23 @@
-"""The embedded sample data set: rotated shapes on clutter, written as VOC and COCO at once."""
+"""The embedded sample data set: rotated shapes on clutter, written in Pascal VOC layout."""
 
 import json
 import math
-import shutil
-import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..files import write_json, write_text
+from .folders import new_folder
+
 SHAPE_CLASSES: tuple[str, ...] = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 
-FORMAT_VERSION = 1  # raise whenever the same arguments would give other files
+FORMAT_VERSION = 1  # raise whenever the same arguments would give other images or boxes
 STAMP = 'shapes.json'
-VAL_STRIDE = 8  # one in eight trainval images is for validation
 MAX_OBJECTS = 4
 SIDE_RANGE = (0.22, 0.55)  # longer side of the unclipped box, as a fraction of the image
 MIN_VISIBLE = 0.6  # part of a shape's area that neither the border nor another shape may hide
@@ -33,7 +33,6 @@ class ShapeObject(NamedTuple):
 
     name: str
     box: tuple[int, int, int, int]
-    area: float
     truncated: bool
     occluded: bool
     difficult: bool = False
@@ -48,16 +47,10 @@ def generate_shapes(
 ) -> Path:
     """Write the sample data set below ``root``, or return at once if it is already there.
 
-    Layout: ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and
-    ``ImageSets/Main/{train,val,trainval,test}.txt`` (VOC), and
-    ``annotations/instances_{train,val,trainval,test}.json`` (COCO, file names relative to
-    ``JPEGImages``). One in eight training images is held out as ``val``; ``trainval`` is both.
+    Layout: ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and ``ImageSets/Main/{trainval,test}.txt``.
 
     Boxes are tight around the whole shape, also where another shape covers it, clipped to the
-    image. VOC counts the first and last touched pixel from 1. MMDetection's ``XMLDataset``
-    subtracts 1 from all four numbers, so a COCO box is ``[x1, y1, x2 - x1, y2 - y1]`` of the
-    same pixels counted from 0, and both parse to ``[x1, y1, x2, y2]``. COCO's ``area`` is the
-    area in pixels of the whole shape within the image.
+    image. They are the first and last touched pixel, counted from 1.
 
     An image depends on ``seed``, ``image_size``, its split and its number alone. The set is
     built in a temporary sibling folder and renamed at the end, so several processes may call
@@ -89,17 +82,13 @@ def generate_shapes(
 
     target = root.resolve()  # rename would replace a symbolic link, not the folder behind it
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f'.{target.name}.{uuid.uuid4().hex}.tmp'
     try:
-        _write_dataset(temporary, **arguments)
-        _write_json(temporary / STAMP, stamp)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not _is_complete(root, stamp):  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with new_folder(target) as temporary:
+            _write_dataset(temporary, **arguments)
+            write_json(temporary / STAMP, stamp)
+    except OSError:
+        if not _is_complete(root, stamp):  # else another process was faster
+            raise
     return root
 
 
@@ -160,12 +149,12 @@ def _is_complete(root: Path, stamp: dict[str, int]) -> bool:
 
 
 def _write_dataset(root: Path, num_train: int, num_test: int, image_size: int, seed: int) -> None:
-    """Render all images and write both kinds of annotation below the new folder ``root``."""
-    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main', 'annotations'):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    """Render all images and write their annotations below the new folder ``root``."""
+    for folder in ('JPEGImages', 'Annotations'):
+        (root / folder).mkdir(parents=True)
     with tqdm(total=num_train + num_test, desc='Generating shapes', unit='img') as progress:
         for split_key, (split, count) in enumerate((('trainval', num_train), ('test', num_test))):
-            records = []
+            names = []
             for index in range(count):
                 rng = np.random.default_rng([seed, split_key, index])
                 image, objects = _render_image(rng, image_size)
@@ -173,14 +162,11 @@ def _write_dataset(root: Path, num_train: int, num_test: int, image_size: int, s
                 jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
                 (root / 'JPEGImages' / f'{name}.jpg').write_bytes(jpeg.tobytes())
                 _write_voc(root / 'Annotations' / f'{name}.xml', objects, image_size)
-                records.append((name, objects))
+                names.append(name)
                 progress.update()
-            _write_split(root, split, records, image_size)
-            if split == 'trainval':
-                is_val = [index % VAL_STRIDE == 1 for index in range(count)]
-                for part, wanted in (('train', False), ('val', True)):
-                    chosen = [r for r, val in zip(records, is_val, strict=True) if val == wanted]
-                    _write_split(root, part, chosen, image_size)
+            write_text(
+                root / 'ImageSets' / 'Main' / f'{split}.txt', ''.join(f'{name}\n' for name in names)
+            )
 
 
 def _write_voc(path: Path, objects: list[ShapeObject], image_size: int) -> None:
@@ -206,39 +192,6 @@ def _add_numbers(parent: ET.Element, tag: str, numbers: dict[str, int]) -> None:
     element = ET.SubElement(parent, tag)
     for key, value in numbers.items():
         ET.SubElement(element, key).text = str(value)
-
-
-def _write_split(
-    root: Path, split: str, records: list[tuple[str, list[ShapeObject]]], image_size: int
-) -> None:
-    """Write the VOC image list and the COCO file of one split."""
-    names = ''.join(f'{name}\n' for name, _ in records)
-    (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text(names, encoding='utf-8')
-    images, annotations = [], []
-    for image_id, (name, objects) in enumerate(records, start=1):
-        file = {'file_name': f'{name}.jpg', 'width': image_size, 'height': image_size}
-        images.append({'id': image_id, **file})
-        for item in objects:
-            x1, y1, x2, y2 = item.box
-            annotations.append(
-                {
-                    'id': len(annotations) + 1,  # pycocotools takes id 0 for "no match"
-                    'image_id': image_id,
-                    'category_id': SHAPE_CLASSES.index(item.name) + 1,
-                    'bbox': [x1, y1, x2 - x1, y2 - y1],
-                    'area': round(item.area, 2),
-                    'iscrowd': 0,
-                }
-            )
-    categories = [{'id': i, 'name': name} for i, name in enumerate(SHAPE_CLASSES, start=1)]
-    coco = {'info': {'description': f'shapes {split}'}, 'licenses': [], 'images': images}
-    coco |= {'annotations': annotations, 'categories': categories}
-    _write_json(root / 'annotations' / f'instances_{split}.json', coco)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write one JSON file."""
-    path.write_text(json.dumps(content) + '\n', encoding='utf-8')
 
 
 def _render_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[ShapeObject]]:
@@ -279,7 +232,7 @@ def _render_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list
     for (name, mask, full_area), seen in zip(drawn, visible, strict=True):
         area = float(mask.sum())
         truncated, occluded = area < 0.99 * full_area, float(seen.sum()) < 0.99 * area
-        objects.append(ShapeObject(name, _touched_box(mask), area, truncated, occluded))
+        objects.append(ShapeObject(name, _touched_box(mask), truncated, occluded))
     return canvas.clip(0, 255).round().astype(np.uint8), objects
 
 

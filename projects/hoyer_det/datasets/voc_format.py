@@ -5,7 +5,7 @@ import math
 import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,27 @@ from .yolo_format import refuse_yolo
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
 
 
-def read_classes(data_root: str | Path) -> tuple[str, ...]:
+def voc_folders(dataset: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the folders of images and of annotations below ``data_root`` that a config names."""
+    root = (dataset.get('data_prefix') or {}).get('sub_data_root', '')
+    folders = dataset.get('img_subdir', 'JPEGImages'), dataset.get('ann_subdir', 'Annotations')
+    return tuple(os.path.join(root, folder) for folder in folders)
+
+
+def read_classes(data_root: str | Path, annotations: str = 'Annotations') -> tuple[str, ...]:
     """Return the sorted class names found in the ``*.xml`` below ``data_root/Annotations``.
 
     All annotations are read, not those of one split, so that every split numbers its classes alike.
+
+    Args:
+        data_root: Folder of the data set.
+        annotations: Folder of the annotations below it.
 
     Raises:
         FileNotFoundError: If there are no annotation files; it says so where they are in YOLO format.
         ValueError: If a file is not XML, a name cannot be that of a class, or no file has an object.
     """
-    folder = Path(data_root) / 'Annotations'
+    folder = Path(data_root) / annotations
     files = annotation_files(folder)
     if not files:
         refuse_yolo(data_root)
@@ -213,7 +224,7 @@ class VOCFormatDataset(XMLDataset):
         """Fill in the files and the classes that the arguments leave open, in place."""
         root = require_folder(dataset.get('data_root'), 'in Pascal VOC layout')
         metainfo = dataset.get('metainfo') or {}
-        classes = metainfo.get('classes') or read_classes(root)
+        classes = metainfo.get('classes') or read_classes(root, cls.class_source(dataset))
         classes = (classes,) if isinstance(classes, str) else tuple(classes)
         dataset['metainfo'] = {**metainfo, 'classes': classes}
         cls.name_files(dataset)
@@ -221,13 +232,13 @@ class VOCFormatDataset(XMLDataset):
     @classmethod
     def class_source(cls, dataset: dict[str, Any]) -> str:
         """Return where below ``data_root`` the classes are read from."""
-        return 'Annotations'
+        return voc_folders(dataset)[1]
 
     @classmethod
     def listed_images(cls, dataset: dict[str, Any]) -> Iterator[str]:
         """Yield the images that a completed data set lists, without their suffixes."""
         root = Path(dataset['data_root'])
-        folder = root / dataset['data_prefix']['sub_data_root'] / 'JPEGImages'
+        folder = root / voc_folders(dataset)[0]
         file = root / dataset['ann_file']
         if file.is_file():
             for name in read_list(file):

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from ..files import write_text
 from .faults import name_fault, shorten
-from .folders import files_below
+from .folders import files_below, new_folder
 from .image_size import seen_size
 
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -51,22 +51,18 @@ def convert_yolo(source: str | Path, out: str | Path, copy: bool = False) -> dic
     keypoints = _keypoint_numbers(file, content)
     root = _root(file, content)
     splits = {split: _images(file, root, split, content.get(split)) for split in _SPLITS}
-    temporary = out.with_name(f'.{out.name}.{uuid.uuid4().hex}.tmp')
-    try:
+    with new_folder(out) as temporary:
         for split, images in splits.items():
             if images:
                 _write_split(temporary, split, images, names, keypoints, copy)
-        temporary.rename(out)
-        _say_which_labels_are_left(splits)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    _say_which_labels_are_left(splits)
     return {split: len(images) for split, images in splits.items() if images}
 
 
 def refuse_yolo(data_root: str | Path) -> None:
     """Raise an error that names the command, if a folder holds a data set in YOLO format."""
     root = Path(data_root)
-    if any(root.glob('*.yaml')) and (any(root.glob('**/labels')) or (root / 'images').is_dir()):
+    if _yaml_files(root) and (any(root.glob('**/labels')) or (root / 'images').is_dir()):
         raise FileNotFoundError(
             f'{root}: is in YOLO format; convert it with `hoyer-det convert-labels yolo {root} NEW` and '
             'train configs/hoyer_ssd_cocoformat.py with `--cfg-options data_root=NEW`'
@@ -85,7 +81,7 @@ def find_yaml(source: str | Path) -> Path:
         return source
     if not source.is_dir():
         raise FileNotFoundError(f'{source}: no such folder or YAML file')
-    files = sorted([*source.glob('*.yaml'), *source.glob('*.yml')])
+    files = _yaml_files(source)
     named = [file for file in files if file.stem == 'data'] or files
     if not named:
         raise FileNotFoundError(
@@ -97,6 +93,10 @@ def find_yaml(source: str | Path) -> Path:
             'the folder'
         )
     return named[0]
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')])
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -245,9 +245,8 @@ def _write_split(
         )
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     file = folder / 'annotations' / f'instances_{split}2017.json'
-    file.parent.mkdir(exist_ok=True)
     content = dict(images=listed, annotations=annotations, categories=categories)
-    file.write_text(json.dumps(content, ensure_ascii=False) + '\n', encoding='utf-8')
+    write_text(file, json.dumps(content, ensure_ascii=False) + '\n')
 
 
 def _say_which_labels_are_left(splits: dict[str, list[Path]]) -> None:

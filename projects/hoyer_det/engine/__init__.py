@@ -3,12 +3,9 @@
 from .dataset_runner import DatasetRunner
 from .distillation_hook import DistillationHook
 from .finite_hook import CheckFiniteHook
-from .input_size_hook import InputSizeHook
 from .neuron_settings import NeuronSettingsHook
-from .pending_validation_hook import PendingValidationHook
 from .pictures_hook import DetectionPicturesHook
 from .regularizer_hook import HoyerRegularizerHook
-from .seeding import SeededBatchSampler, SeedIterationsHook
 from .shared_neuron_hook import SharedNeuronHook
 from .spike_rate_hook import SpikeRateHook
 from .spike_statistics_hook import SpikeStatisticsHook
@@ -22,11 +19,7 @@ __all__ = [
     'DetectionPicturesHook',
     'DistillationHook',
     'HoyerRegularizerHook',
-    'InputSizeHook',
     'NeuronSettingsHook',
-    'PendingValidationHook',
-    'SeedIterationsHook',
-    'SeededBatchSampler',
     'SharedNeuronHook',
     'SpikeRateHook',
     'SpikeStatisticsHook',

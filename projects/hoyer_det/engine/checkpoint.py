@@ -14,7 +14,14 @@ from ..config import dataset_classes
 from ..errors import naming
 from ..twins import check_twin
 from ..weights.from_ann import map_ann, modules_from_ann
-from ..weights.reading import Checkpoint, pretrained_modules, read_checkpoint, read_content
+from ..weights.reading import (
+    Checkpoint,
+    config_parts,
+    pretrained_modules,
+    read_checkpoint,
+    read_content,
+    reads_file,
+)
 from ..weights.stored_config import stored_config
 from .finite_hook import first_nonfinite, nonfinite_in_checkpoint
 from .neuron_settings import settings_that_differ
@@ -138,9 +145,7 @@ def check_starting_weights(cfg: Config) -> None:
             another shape.
     """
     load_from = None if cfg.get('resume') else cfg.get('load_from')
-    if not load_from and not any(
-        f"'{kind}'" in str(cfg.model) for kind in ('Pretrained', 'FromANN')
-    ):
+    if not load_from and not any(map(reads_file, config_parts(cfg.model))):
         return
     model = build_model(cfg)
     for module, source in modules_from_ann(model):

@@ -6,13 +6,15 @@ import torch
 from mmdet.models.dense_heads import DETRHead, YOLOV3Head
 from mmdet.registry import HOOKS, MODELS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..twins import make_twin
 from ..weights.reading import read_checkpoint
+from .checkpoint import check_fit
+from .runner_parts import detector
 
 
 @HOOKS.register_module()
@@ -61,14 +63,14 @@ class DistillationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the teacher and start to listen to the forward calls of the model."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         cfg = self.teacher_cfg or make_twin(runner.cfg, 'relu').model
         self._teacher = self._build(cfg).to(next(model.parameters()).device)
         self._checked = False
-        for detector in (model, self._teacher):
-            if not hasattr(detector, 'bbox_head'):
+        for network in (model, self._teacher):
+            if not hasattr(network, 'bbox_head'):
                 raise ValueError(
-                    f'DistillationHook: {type(detector).__name__} has no bbox_head; only single-stage '
+                    f'DistillationHook: {type(network).__name__} has no bbox_head; only single-stage '
                     'detectors can be distilled'
                 )
         self._handles = [
@@ -84,15 +86,9 @@ class DistillationHook(Hook):
 
     def _build(self, cfg: dict[str, Any]) -> nn.Module:
         teacher = revert_sync_batchnorm(MODELS.build(cfg))
-        weights = read_checkpoint(self.checkpoint).weights
-        own = teacher.state_dict()
-        wrong = [n for n, t in own.items() if n not in weights or weights[n].shape != t.shape]
-        if wrong:
-            raise ValueError(
-                f'DistillationHook: {self.checkpoint} does not hold the weights of the teacher: '
-                f'{len(wrong)} are missing or of another shape (first: {wrong[0]})'
-            )
-        teacher.load_state_dict({name: weights[name] for name in own})
+        checkpoint = read_checkpoint(self.checkpoint)
+        check_fit(checkpoint, teacher, self.checkpoint, 'the teacher of DistillationHook')
+        teacher.load_state_dict(checkpoint.weights)
         return teacher.eval().requires_grad_(False)
 
     def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce
-from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
+
+from .runner_parts import detector, log_interval
 
 # Of a checkpoint of mmengine; scalars of the log in its other entries may well be NaN.
 _ENTRIES = ('state_dict', 'ema_state_dict', 'optimizer')
@@ -73,8 +74,7 @@ class CheckFiniteHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the interval of the log."""
         if self.interval is None:
-            intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-            self.interval = min(intervals, default=50)
+            self.interval = log_interval(runner)
 
     def after_train_iter(
         self,
@@ -103,7 +103,7 @@ class CheckFiniteHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, losses: dict[str, Tensor], iteration: int) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         name = first_nonfinite(losses) or first_nonfinite(model.state_dict())
         flag = torch.tensor(int(name is not None), device=next(model.parameters()).device)
         all_reduce(flag, 'max')

@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmdet.models.data_preprocessors import BatchSyncRandomResize
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 _KEY = 'input_sizes'
 
 
-@HOOKS.register_module()
 class InputSizeHook(Hook):
     """Writes the sizes that ``BatchSyncRandomResize`` drew into the checkpoints, and gives them back.
 

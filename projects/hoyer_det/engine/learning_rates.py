@@ -5,10 +5,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..spiking import spiking_layers
-from ..weights.reading import initialisations
-
-# Initialisations that read weights from a file; all others draw them at random.
-_FROM_FILE = ('Pretrained', 'FromANN')
+from ..weights.reading import initialisations, reads_file
 
 
 def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
@@ -37,7 +34,7 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
             for parameter in part.parameters()
             if parameter.requires_grad and id(parameter) in rates
         ]
-        from_file = any(init.get('type') in _FROM_FILE for _, init in initialisations(part))
+        from_file = any(reads_file(init) for _, init in initialisations(part))
         if not trained or not spiking_layers(part) or from_file:
             continue
         if max(trained) < rate:

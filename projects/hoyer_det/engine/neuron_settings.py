@@ -7,12 +7,12 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..spiking import spiking_layers
 from ..weights.reading import pretrained_modules, read_checkpoint
+from .runner_parts import detector
 
 # What decides when a neuron fires and what it learns; kept in a checkpoint under meta.neurons.
 _SETTINGS = (
@@ -75,11 +75,11 @@ class NeuronSettingsHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add the settings under ``meta.neurons``."""
-        checkpoint.setdefault('meta', {})['neurons'] = neuron_settings(_unwrapped(runner))
+        checkpoint.setdefault('meta', {})['neurons'] = neuron_settings(detector(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Compare with the settings in a checkpoint that the runner loads."""
-        stored, model = (checkpoint.get('meta') or {}).get('neurons'), _unwrapped(runner)
+        stored, model = (checkpoint.get('meta') or {}).get('neurons'), detector(runner)
         if stored == {} and spiking_layers(model):
             print_log(
                 f'{runner._load_from}: is of a network without spiking neurons. Thresholds and running '
@@ -91,13 +91,9 @@ class NeuronSettingsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare with the settings in the checkpoints of ``init_cfg``."""
-        for module, checkpoint, prefix in pretrained_modules(_unwrapped(runner)):
+        for module, checkpoint, prefix in pretrained_modules(detector(runner)):
             stored = read_checkpoint(checkpoint).meta.get('neurons') or {}
             _warn(checkpoint, settings_that_differ(stored, module, prefix))
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _warn(checkpoint: str, differences: list[str]) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -13,7 +12,6 @@ from ..files import write_text
 NOTE = 'last_validation'
 
 
-@HOOKS.register_module()
 class PendingValidationHook(Hook):
     """Validates before a resumed training goes on, where its checkpoint was to be validated and was not.
 

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
 from ..spiking import check_potentials, record_hoyer_squares, spiking_layers
 from .learning_rates import warn_of_slow_parts
+from .runner_parts import detector, log_interval
 
 
 @HOOKS.register_module()
@@ -60,7 +60,7 @@ class HoyerRegularizerHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Start to listen to the forward calls of the model."""
-        model = self._detector(runner)
+        model = detector(runner)
         if not spiking_layers(model):
             raise ValueError(
                 f'HoyerRegularizerHook: {type(model).__name__} has no HoyerSpike layer to regularize. '
@@ -72,8 +72,7 @@ class HoyerRegularizerHook(Hook):
             for layer in spiking_layers(model).values():
                 layer.synchronise = True
         if self.check_interval is None:
-            intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-            self.check_interval = min(intervals, default=50)
+            self.check_interval = log_interval(runner)
         if self.weight > 0:
             self._handles = [
                 model.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -88,15 +87,11 @@ class HoyerRegularizerHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Look for NaN and inf at the log interval."""
         if self.every_n_train_iters(runner, self.check_interval) or self.is_last_train_iter(runner):
-            check_potentials(self._detector(runner))
+            check_potentials(detector(runner))
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look for NaN and inf before a checkpoint of them replaces a good one."""
-        check_potentials(self._detector(runner))
-
-    @staticmethod
-    def _detector(runner: Runner) -> nn.Module:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_potentials(detector(runner))
 
     def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         self._recording.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATA_SAMPLERS, HOOKS
+from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -48,7 +48,6 @@ class SeededBatch:
             yield index
 
 
-@DATA_SAMPLERS.register_module()
 class SeededBatchSampler:
     """Batches whose augmentation does not depend on how often generators were used before.
 
@@ -105,9 +104,9 @@ def seeded_loader(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
     config = dict(dataloader)
     drop_last, inner = config.pop('drop_last', False), config.get('batch_sampler')
     if inner is not None and drop_last:
-        inner = dict(drop_last=True, **inner) if 'drop_last' not in inner else inner
+        inner = {'drop_last': True, **inner}
     config['batch_sampler'] = dict(
-        type=SeededBatchSampler,  # in every scope
+        type=SeededBatchSampler,
         seed=seed,
         drop_last=drop_last,
         inner=inner,
@@ -115,7 +114,6 @@ def seeded_loader(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
     return config
 
 
-@HOOKS.register_module()
 class SeedIterationsHook(Hook):
     """Seeds the generators before each training iteration, for what the model itself draws.
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ..spiking import HoyerSpike, record_spikes, spiking_layers
+from .runner_parts import detector
 
 
 @HOOKS.register_module()
@@ -34,7 +34,7 @@ class SharedNeuronHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Look at the first step."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         layers = spiking_layers(model).items()
         self._averages = {name: layer.running_extremum.clone() for name, layer in layers}
         self._extrema: dict[str, list[float]] = {name: [] for name in self._averages}

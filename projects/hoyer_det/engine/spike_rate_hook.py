@@ -6,11 +6,11 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ..spiking import HoyerSpike, record_spikes, spiking_layers, untrained_warning
+from .runner_parts import detector
 
 
 @HOOKS.register_module()
@@ -29,7 +29,7 @@ class SpikeRateHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Start counting."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = detector(runner)
         warning = untrained_warning(model)
         if warning:
             runner.logger.warning(warning)

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..spiking import HoyerSpike, record_spikes, spiking_layers
+from .runner_parts import detector, log_interval
 
 
 @HOOKS.register_module()
@@ -47,14 +47,13 @@ class SpikeStatisticsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the interval of the log."""
         if self.interval is None:
-            intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-            self.interval = min(intervals, default=50)
+            self.interval = log_interval(runner)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Start observing where this iteration is one to measure."""
         self._stop()  # an iteration that failed may have left something
         if self.every_n_train_iters(runner, self.interval) and is_main_process():
-            self._recording.enter_context(record_spikes(self._model(runner), self._observe))
+            self._recording.enter_context(record_spikes(detector(runner), self._observe))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Stop observing and log."""
@@ -62,7 +61,7 @@ class SpikeStatisticsHook(Hook):
         self._stop()
         if not sums:
             return
-        layers = spiking_layers(self._model(runner))
+        layers = spiking_layers(detector(runner))
         rows = []
         for name, (spikes, neurons, square) in sums.items():
             layer = layers[name]
@@ -86,10 +85,6 @@ class SpikeStatisticsHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Stop observing."""
         self._stop()
-
-    @staticmethod
-    def _model(runner: Runner) -> nn.Module:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
     def _stop(self) -> None:
         self._recording.close()

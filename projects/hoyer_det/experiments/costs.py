@@ -40,24 +40,25 @@ def measure_costs(
         for seed in range(seeds):
             folder = work_dir(out, run, seed)
             if (folder / RESULT).is_file() and not (folder / COSTS).is_file():
-                write_json(folder / COSTS, _measured(experiments, run, folder, data_root, images))
+                costs = _measured(experiments, run, out, seed, data_root, images)
+                write_json(folder / COSTS, costs)
 
 
 def _measured(
-    experiments: ExperimentSet, run: Run, folder: Path, data_root: str, images: int
+    experiments: ExperimentSet, run: Run, out: Path, seed: int, data_root: str, images: int
 ) -> dict[str, Any]:
+    folder = work_dir(out, run, seed)
     checkpoint, _ = newest_good_checkpoint(folder)
     command = [run.config, checkpoint, *run.flags]
     if run.flags in OTHERS:
         (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
-        beside = folder.with_name(folder.name.replace(run.name, own.name, 1))
-        command = [run.config, newest_good_checkpoint(beside)[0]]
+        command = [run.config, newest_good_checkpoint(work_dir(out, own, seed))[0]]
         command += ['--compare-twin', run.flags[1], checkpoint]
     with tempfile.TemporaryDirectory(dir=folder) as report:
         place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)
         options = option_flags({**run.options, 'data_root': data_root})
         call('analyze', *command, *place, *options)
-        summary = json.loads((Path(report) / 'summary.json').read_text())
+        summary = json.loads((Path(report) / 'summary.json').read_text(encoding='utf-8'))
     name, model = list(summary['models'].items())[-1]
     energies = {row['network']: row[TABLE] for row in summary['energy']}
     energy = energies.get(f'{name}, zeros skipped, fp32', energies[f'{name}, fp32'])

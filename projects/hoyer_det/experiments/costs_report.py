@@ -1,13 +1,13 @@
 """Table and plot of what the networks of a set cost: figure against energy."""
 
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing, write_text
+from ..files import write_text
 from .calling import read_json
 from .costs import COSTS, TABLE
+from .plotting import plot
+from .report import spread
 from .running import work_dir
 from .sets import ExperimentSet
 
@@ -39,14 +39,14 @@ def write_costs_report(experiments: ExperimentSet, out: Path, seeds: int) -> str
     ]
     for name, costs in found.items():
         figures = [
-            _spread([cost['figures'][key] for cost in costs], '.3f')
+            spread([cost['figures'][key] for cost in costs], '.3f')
             for key in (experiments.metric, *others)
         ]
         rates = [cost['spike_rate'] for cost in costs]
-        rate = '' if None in rates else _spread(rates, '.1%')
-        energies = [_spread([c[key] for c in costs], '.0f') for key in ('compute_uj', 'total_uj')]
+        rate = '' if None in rates else spread(rates, '.1%')
+        energies = [spread([c[key] for c in costs], '.0f') for key in ('compute_uj', 'total_uj')]
         gain = [100 * cost['figures'][experiments.metric] / cost['total_uj'] for cost in costs]
-        cells = [name, *figures, str(len(costs)), rate, *energies, _spread(gain, '.3f')]
+        cells = [name, *figures, str(len(costs)), rate, *energies, spread(gain, '.3f')]
         rows.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(rows) + '\n'
     write_text(out / 'costs.md', table)
@@ -59,25 +59,12 @@ def _costs(out: Path, run: Any, seeds: int) -> list[dict[str, Any]]:
     return [read_json(file) for file in files if file.is_file()]
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    text = format(statistics.mean(values), form)
-    return text + (f' ± {statistics.stdev(values):{form}}' if len(values) > 1 else '')
-
-
 def _plot(experiments: ExperimentSet, found: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
-    axes = figure.subplots()
-    for index, (name, costs) in enumerate(found.items()):
-        energies = [cost['total_uj'] for cost in costs]
-        figures = [cost['figures'][experiments.metric] for cost in costs]
-        axes.plot(energies, figures, f'C{index}o', label=name.replace('_', ' '))
-    axes.set(xlabel='µJ an image, memory included', ylabel=experiments.metric)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_title(experiments.title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(loc='lower right', fontsize=8)
-    with replacing(file) as part:
-        figure.savefig(part, format='png', dpi=120)
+    with plot(file, experiments.title) as axes:
+        for index, (name, costs) in enumerate(found.items()):
+            energies = [cost['total_uj'] for cost in costs]
+            figures = [cost['figures'][experiments.metric] for cost in costs]
+            axes.plot(energies, figures, f'C{index}o', label=name.replace('_', ' '))
+        axes.set(xlabel='µJ an image, memory included', ylabel=experiments.metric)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)

@@ -115,7 +115,7 @@ def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) ->
             place = ('--engine', form.engine, '--threads', '1', '--work-dir', folder)
             call('test', run.config, file, *place, *options)
             (scalars,) = Path(folder).glob('*/*.json')
-            reached = json.loads(scalars.read_text())[metric]
+            reached = json.loads(scalars.read_text(encoding='utf-8'))[metric]
         write_json(
             done,
             dict(

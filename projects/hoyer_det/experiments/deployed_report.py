@@ -4,9 +4,10 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing, write_text
+from ..files import write_text
 from .calling import read_json
 from .deployed import RESULT
+from .plotting import plot
 from .sets import ExperimentSet
 
 _SERIES = {
@@ -51,27 +52,21 @@ def write_deployed_report(experiments: ExperimentSet, out: Path) -> str:
 
 
 def _plot(experiments: ExperimentSet, rows: list[dict[str, Any]], file: Path) -> None:
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
-    axes = figure.subplots()
-    for index, (form, label) in enumerate(_SERIES.items()):
-        points = sorted((r['milliseconds'], r['metric'], r) for r in rows if r['form'] == form)
-        if not points:
-            continue
-        times, figures, found = zip(*points, strict=True)
-        axes.plot(times, figures, f'C{index}o', label=label)
-        for number, (time, reached, row) in enumerate(zip(times, figures, found, strict=True)):
-            text, place = row['run'].replace('_', ' '), dict(xytext=(0, -12), ha='center')
-            if row['spike_rate'] is not None:
-                text += f', {row["spike_rate"]:.0%} fire'
-                right = number % 2 == 0
-                place = dict(xytext=(6 if right else -6, -2), ha='left' if right else 'right')
-            axes.annotate(text, (time, reached), fontsize=7, textcoords='offset points', **place)
-    axes.set(xlabel='milliseconds an image, one thread', ylabel=experiments.metric)
-    axes.set_xlim(left=0, right=1.15 * max(row['milliseconds'] for row in rows))
-    axes.set_title(experiments.title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(loc='lower right', fontsize=8)
-    with replacing(file) as part:
-        figure.savefig(part, format='png', dpi=120)
+    with plot(file, experiments.title) as axes:
+        for index, (form, label) in enumerate(_SERIES.items()):
+            points = sorted((r['milliseconds'], r['metric'], r) for r in rows if r['form'] == form)
+            if not points:
+                continue
+            times, figures, found = zip(*points, strict=True)
+            axes.plot(times, figures, f'C{index}o', label=label)
+            for number, (time, reached, row) in enumerate(zip(times, figures, found, strict=True)):
+                text, place = row['run'].replace('_', ' '), dict(xytext=(0, -12), ha='center')
+                if row['spike_rate'] is not None:
+                    text += f', {row["spike_rate"]:.0%} fire'
+                    right = number % 2 == 0
+                    place = dict(xytext=(6 if right else -6, -2), ha='left' if right else 'right')
+                axes.annotate(
+                    text, (time, reached), fontsize=7, textcoords='offset points', **place
+                )
+        axes.set(xlabel='milliseconds an image, one thread', ylabel=experiments.metric)
+        axes.set_xlim(left=0, right=1.15 * max(row['milliseconds'] for row in rows))

@@ -4,11 +4,13 @@ import datetime
 import os
 import platform
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing, write_text
+from ..files import write_text
 from .calling import read_json
+from .plotting import plot
 from .running import RESULT, check_settings, work_dir
 from .sets import ExperimentSet, Run
 
@@ -58,14 +60,18 @@ def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]])
         if not finals:
             rows.append(f'| {name} | not run | | | |')
             continue
-        spread = f' ± {statistics.stdev(finals):.3f}' if len(finals) > 1 else ''
-        mean = statistics.mean(finals)
         reference = _finals(results[references[name]])
         whole = statistics.mean(reference) if reference and name != references[name] else 0
-        part = f'{mean / whole:.2f} of {references[name]}' if whole else ''
+        part = f'{statistics.mean(finals) / whole:.2f} of {references[name]}' if whole else ''
         hours = sum(result['seconds'] for result in found) / len(found) / 3600
-        rows.append(f'| {name} | {mean:.3f}{spread} | {len(finals)} | {part} | {hours:.2f} |')
+        rows.append(f'| {name} | {spread(finals, ".3f")} | {len(finals)} | {part} | {hours:.2f} |')
     return '\n'.join(rows) + '\n'
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Return mean and, of several values, standard deviation as text, each in a format."""
+    text = format(statistics.mean(values), form)
+    return text + (f' ± {statistics.stdev(values):{form}}' if len(values) > 1 else '')
 
 
 def _finals(results: list[dict[str, Any]]) -> list[float]:
@@ -73,15 +79,9 @@ def _finals(results: list[dict[str, Any]]) -> list[float]:
 
 
 def _plot(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(6, 4), layout='constrained')
-    axes = figure.subplots()
-    for index, (name, found) in enumerate(results.items()):
-        for number, result in enumerate(found):
-            label = name if number == 0 else None
-            axes.plot(*zip(*result['curve'], strict=True), f'C{index}.-', label=label)
-    axes.set(xlabel='epoch', ylabel=experiments.metric, title=experiments.title)
-    axes.legend()
-    with replacing(file) as part:
-        figure.savefig(part, format='png')
+    with plot(file, experiments.title, size=(6, 4)) as axes:
+        for index, (name, found) in enumerate(results.items()):
+            for number, result in enumerate(found):
+                label = name if number == 0 else None
+                axes.plot(*zip(*result['curve'], strict=True), f'C{index}.-', label=label)
+        axes.set(xlabel='epoch', ylabel=experiments.metric)

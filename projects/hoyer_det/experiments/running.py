@@ -137,7 +137,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """
     lines = []
     for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
             try:
                 lines.append(json.loads(line))
             except ValueError as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
+from mmengine.model import PretrainedInit
 
 from ..backbones.blocks import (
     ACT_CFG,
@@ -70,7 +71,9 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
     def init_weights(self) -> None:
         """Initialise the convolutions, then spread the norms' biases unless a checkpoint set them."""
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        keep = self.is_init or any(cfg.get('type') == 'Pretrained' for cfg in cfgs)
+        keep = self.is_init or any(
+            cfg.get('type') in ('Pretrained', PretrainedInit) for cfg in cfgs
+        )
         super().init_weights()
         # After the layers, because `ConvModule` sets the biases of its norm to 0.
         if not keep:

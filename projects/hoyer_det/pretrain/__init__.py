@@ -1,10 +1,9 @@
-"""Pre-training of the backbones: classifier, data sets, metric."""
+"""Pre-training of the backbones: classifier and data sets."""
 
 from .cifar import HoyerResNetCIFAR, HoyerVGGCIFAR
 from .classifier import SpikingClassifier, SpikingReadout
 from .crops import ObjectCropsDataset
 from .datasets import ClassificationDataset, DigitsDataset, TorchvisionDataset
-from .metric import TopKAccuracy
 
 __all__ = [
     'ClassificationDataset',
@@ -14,6 +13,5 @@ __all__ = [
     'ObjectCropsDataset',
     'SpikingClassifier',
     'SpikingReadout',
-    'TopKAccuracy',
     'TorchvisionDataset',
 ]

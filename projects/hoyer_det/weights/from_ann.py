@@ -12,7 +12,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from ..backbones import HoyerResNet, HoyerVGG
-from .reading import initialisations, read_checkpoint
+from .reading import initialisations, initialiser, read_checkpoint
 
 Weights = Mapping[str, Tensor]
 
@@ -84,7 +84,7 @@ class FromANN:
 def modules_from_ann(model: nn.Module) -> Iterator[tuple[nn.Module, FromANN]]:
     """Yield the parts of a model that :class:`FromANN` initialises, and how."""
     for module, config in initialisations(model):
-        if config.get('type') in ('FromANN', FromANN):
+        if initialiser(config) == 'FromANN':
             yield module, FromANN(**{k: v for k, v in config.items() if k != 'type'})
 
 

@@ -1,6 +1,6 @@
 """Reads the weights of a checkpoint file without running anything that the file contains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 _WRAPPERS = ('state_dict', 'net')
 _PREFIX = 'module.'
+# Initialisations that read weights from a file; all others draw them at random.
+_FROM_FILE = ('FromANN', 'Pretrained', 'PretrainedInit')
 
 
 class Checkpoint(NamedTuple):
@@ -103,6 +105,38 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(dict(weights), others, meta if isinstance(meta, dict) else {}, str(path))
 
 
+def initialiser(config: Mapping[str, Any]) -> str:
+    """Return the name of an ``init_cfg``'s type, which may be a word, a dotted path or the class."""
+    kind = config.get('type')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def reads_file(config: Mapping[str, Any]) -> bool:
+    """Tell whether an ``init_cfg`` reads weights from a file."""
+    return initialiser(config) in _FROM_FILE
+
+
+def config_parts(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dictionary in a part of a config, itself included."""
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    elif not isinstance(node, list | tuple):
+        return
+    for item in node:
+        yield from config_parts(item)
+
+
+def drop_starts(model: Any) -> None:
+    """Take away what a model's config would load, where all its weights come from elsewhere."""
+    for part in config_parts(model):
+        start = part.get('init_cfg')
+        if isinstance(start, list | tuple):
+            part['init_cfg'] = [item for item in start if not reads_file(item)]
+        elif isinstance(start, dict) and reads_file(start):
+            del part['init_cfg']
+
+
 def initialisations(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
     """Yield every config under ``init_cfg`` of a model's modules, behind its module."""
     for module in model.modules():
@@ -121,6 +155,6 @@ def pretrained_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]
         The module, the checkpoint's file or address, and the prefix of its names there with the dot.
     """
     for module, config in initialisations(model):
-        if config.get('type') == 'Pretrained':
+        if reads_file(config) and initialiser(config) != 'FromANN':
             prefix = config.get('prefix') or ''
             yield module, str(config['checkpoint']), prefix and prefix.rstrip('.') + '.'
