@@ -1,4 +1,4 @@
-"""Inference of exported detectors: the engine on spikes against ReLU twins, one image, one and two threads.
+"""Inference of exported detectors: the spike engine against ReLU twins, one image, one and two threads.
 
 The detectors have random weights, and neurons that fire at rates of 20, 10 and 5 %; the ranges of the int8
 twin are those of noise. The graph alone is timed, without reading the image and NMS.
@@ -69,18 +69,18 @@ def network(rows: list[dict], name: str, folder: Path, quick: bool, rounds: int)
         side = 'x'.join(map(str, size))
         section = f'{name}, {side} px, {threads} thread{"s" if threads > 1 else ""}'
         for rate in RATES:
-            what = f'engine on spikes, {BITS} bits, {rate:.0%} fire / '
+            what = f'spike engine, {BITS} bits, {rate:.0%} fire / '
             for engine, product in PRODUCTS.items():
                 other = f'{what}int8 ReLU twin in {product}'
                 add(rows, section, other, times, f'spikes {rate}', f'int8, {engine}')
         first = f'spikes {RATES[0]}'
-        what = f'engine on spikes, {BITS} bits, {RATES[0]:.0%} fire / '
+        what = f'spike engine, {BITS} bits, {RATES[0]:.0%} fire / '
         for engine, product in PRODUCTS.items():
             same = f'{what}the same file in {product}'
             add(rows, section, same, times, first, f'same file, {engine}')
         add(rows, section, what + 'float32 ReLU twin in ONNX Runtime', times, first, 'float32')
         add(rows, section, what + 'float32 ReLU twin in PyTorch', times, first, 'torch')
-        what = f'engine on spikes, {RATES[1]:.0%} / {RATES[0]:.0%} fire'
+        what = f'spike engine, {RATES[1]:.0%} / {RATES[0]:.0%} fire'
         add(rows, section, what, times, f'spikes {RATES[1]}', first)
 
 

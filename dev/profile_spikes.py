@@ -1,4 +1,4 @@
-"""Says where the engine on spikes spends its time, layer by layer.
+"""Says where the spike engine spends its time, layer by layer.
 
     python dev/profile_spikes.py ssd.onnx --rounds 20
 

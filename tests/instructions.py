@@ -1,4 +1,4 @@
-"""The paths of the engine on spikes: those of this processor, and AVX-512 by an emulation in C."""
+"""The paths of the spike engine: those of this processor, and AVX-512 by an emulation in C."""
 
 import zlib
 from pathlib import Path

@@ -52,7 +52,7 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         if name == 'spikes' and isinstance(error, RuntimeError):  # it cannot be compiled here
             warnings.warn(
-                f'ONNX Runtime runs instead of the engine on spikes: {first}', stacklevel=2
+                f'ONNX Runtime runs instead of the spike engine: {first}', stacklevel=2
             )
             return open_engine('onnxruntime', path, threads)
         raise ValueError(f'{path}: cannot be run by {name} ({first})') from error

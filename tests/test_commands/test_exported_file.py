@@ -1,4 +1,4 @@
-"""``hoyer-det detect`` and ``hoyer-det test`` on an exported file, in the engine on spikes."""
+"""``hoyer-det detect`` and ``hoyer-det test`` on an exported file, in the spike engine."""
 
 import json
 import shutil

@@ -165,7 +165,7 @@ def test_report_of_exported_files(tmp_path):
     (tmp_path / 'deployed.json').write_text(json.dumps(dict(processor='a CPU', rows=rows)))
     table = write_deployed_report(ExperimentSet('Two', (), '', deployed=True), tmp_path)
     assert (
-        '| weight_1e-06 | 0 | spiking, 5-bit weights, engine on spikes | 0.800 | 12.5% |' in table
+        '| weight_1e-06 | 0 | spiking, 5-bit weights, spike engine | 0.800 | 12.5% |' in table
     )
     assert '| 0.810 |  | 2.50 | 2.25 to 3.00 |' in table and 'a CPU' in table
     assert (tmp_path / 'deployed.png').is_file()

@@ -11,7 +11,7 @@ from .plotting import plot
 from .sets import ExperimentSet
 
 _SERIES = {
-    'spiking': 'spiking, 5-bit weights, engine on spikes',
+    'spiking': 'spiking, 5-bit weights, spike engine',
     'relu_int8': 'ReLU twin, int8, ONNX Runtime',
     'relu_float32': 'ReLU twin, float32, ONNX Runtime',
 }

@@ -265,7 +265,7 @@ class SpikeEngine:
 def _put(values: np.ndarray, place: np.ndarray) -> None:
     if (values.shape, values.dtype) != (place.shape, place.dtype):
         raise ValueError(
-            f'the engine on spikes takes {place.dtype} {place.shape} here, not {values.dtype} '
+            f'the spike engine takes {place.dtype} {place.shape} here, not {values.dtype} '
             f'{values.shape}'
         )
     place[...] = values
