@@ -51,9 +51,7 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
     except (RuntimeError, ValueError, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         if name == 'spikes' and isinstance(error, RuntimeError):  # it cannot be compiled here
-            warnings.warn(
-                f'ONNX Runtime runs instead of the spike engine: {first}', stacklevel=2
-            )
+            warnings.warn(f'ONNX Runtime runs instead of the spike engine: {first}', stacklevel=2)
             return open_engine('onnxruntime', path, threads)
         raise ValueError(f'{path}: cannot be run by {name} ({first})') from error
 

@@ -164,9 +164,7 @@ def test_report_of_exported_files(tmp_path):
         row.update(milliseconds=2.5, quartiles=[2.25, 3.0])
     (tmp_path / 'deployed.json').write_text(json.dumps(dict(processor='a CPU', rows=rows)))
     table = write_deployed_report(ExperimentSet('Two', (), '', deployed=True), tmp_path)
-    assert (
-        '| weight_1e-06 | 0 | spiking, 5-bit weights, spike engine | 0.800 | 12.5% |' in table
-    )
+    assert '| weight_1e-06 | 0 | spiking, 5-bit weights, spike engine | 0.800 | 12.5% |' in table
     assert '| 0.810 |  | 2.50 | 2.25 to 3.00 |' in table and 'a CPU' in table
     assert (tmp_path / 'deployed.png').is_file()
     assert write_deployed_report(ExperimentSet('Not run', (), ''), tmp_path / 'other') == ''
