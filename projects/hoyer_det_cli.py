@@ -6,6 +6,7 @@ seconds, and ``hoyer-det --help`` should not.
 
 import difflib
 import importlib
+import io
 import sys
 
 COMMANDS = {
@@ -53,7 +54,8 @@ def main() -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(COMMANDS)}'
         sys.exit(f'error: hoyer-det {name}: no such command; {meant}')
-    sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not so in a notebook
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     sys.argv = [f'hoyer-det {name}', *rest]  # argparse takes its name from here
     importlib.import_module(f'hoyer_det.commands.{name.replace("-", "_")}').main()
 
