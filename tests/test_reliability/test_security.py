@@ -20,7 +20,7 @@ def calls(path: Path) -> Iterator[tuple[str, set[str]]]:
         if isinstance(node, ast.Call):
             given = {keyword.arg for keyword in node.keywords}
             yield ast.unparse(node.func), given
-            if node.args and ast.unparse(node.func) == 'partial':
+            if node.args and ast.unparse(node.func).endswith('partial'):
                 yield ast.unparse(node.args[0]), given
 
 

@@ -87,7 +87,7 @@ class DistillationHook(Hook):
     def _build(self, cfg: dict[str, Any]) -> nn.Module:
         teacher = revert_sync_batchnorm(MODELS.build(cfg))
         checkpoint = read_checkpoint(self.checkpoint)
-        check_fit(checkpoint, teacher, self.checkpoint, 'the teacher of DistillationHook')
+        check_fit(checkpoint, teacher, 'the teacher of DistillationHook')
         teacher.load_state_dict(checkpoint.weights)
         return teacher.eval().requires_grad_(False)
 
