@@ -1,9 +1,9 @@
 """Put a trained model into the package: ``python dev/publish_model.py CHECKPOINT NAME CONFIG ...``.
 
-The weights are kept in fp16, with fewer significant bits where the file would be too large, without the
-state of the training, and evaluated before and after by ``tools/test.py``. Written are ``NAME.pth`` and the
-model's row in ``projects/hoyer_det/weights/models``, and the table of docs/zoo.md. ``--page`` writes the
-table alone.
+The weights are kept in fp16, large kernels with fewer significant bits where the file would be too large,
+without the state of the training, and evaluated before and after by ``tools/test.py``. Written are
+``NAME.pth`` and the model's row in ``projects/hoyer_det/weights/models``, and the table of docs/zoo.md.
+``--page`` writes the table alone.
 """
 
 import argparse
@@ -37,6 +37,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / 'docs' / 'zoo.md'
 LIMIT = 3_000_000  # bytes of a file
 BITS = (11, 10, 9, 8)  # significant ones of a weight, as many as fit; fp16 has 11
+SMALL = (
+    2**17
+)  # weights of a kernel that keeps 11: little of the file, and early layers, which all others read
 _MARK = '<!-- models: python dev/publish_model.py --page -->\n'
 # Of the training: the machine's folders, and what a run goes on from.
 _DROPPED = ('work_dir', 'load_from', 'resume', 'launcher')
@@ -93,10 +96,12 @@ def to_half(weights: dict[str, Tensor], bits: int = 11) -> dict[str, Tensor]:
 
     Args:
         weights: Tensors by name.
-        bits: Significant bits to round to; fp16 has 11.
+        bits: Significant bits to round kernels of more than ``SMALL`` weights to; fp16 has 11.
     """
 
     def half(tensor: Tensor) -> Tensor:
+        if tensor.numel() <= SMALL:
+            return tensor.half()
         mantissa, exponent = torch.frexp(tensor.float())
         return torch.ldexp(torch.round(mantissa * 2**bits) / 2**bits, exponent).half()
 
