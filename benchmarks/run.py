@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from exported_detectors import exported_detectors
 from hoyer_det.backbones import HoyerVGG
-from hoyer_det.commands.memory import keep_freed_memory
 from hoyer_det.config import load_config
 from hoyer_det.files import write_json
 from hoyer_det.kernels import LEVELS, FastHoyerSpike, norm_spike, set_kernels
 from hoyer_det.spiking import record_hoyer_squares
+from hoyer_det.training.memory import keep_freed_memory
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope

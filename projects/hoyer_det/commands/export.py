@@ -15,11 +15,11 @@ from ..deploy import fold
 from ..deploy.description import input_of
 from ..engine.checkpoint import build_trained, read_finite
 from ..files import replacing
+from ..training.settings import check_settings
 from ..twins import check_twin
 from ..weights.zoo import checkpoint_file
 from .arguments import add_config_options, add_twin_option, check_folder
 from .errors import one_line_errors
-from .settings import check_settings
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,12 +14,12 @@ from mmengine.evaluator import DumpResults
 from ..config import check_data, load_config
 from ..engine.checkpoint import load_trained
 from ..inference.exported import ExportedModel
+from ..training.memory import keep_freed_memory
+from ..training.runner import CommandRunner
+from ..training.settings import check_settings
 from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
-from .memory import keep_freed_memory
-from .runner import CommandRunner
-from .settings import check_settings
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,16 +13,16 @@ from mmengine.dist import get_world_size, is_main_process
 
 from ..config import check_data, load_config
 from ..engine.checkpoint import check_resumable, check_starting_weights, newest_good_checkpoint
+from ..training.from_objects import OBJECT_EPOCHS, FromObjects
+from ..training.from_twin import TWIN_SHARE, FromTwin
+from ..training.memory import keep_freed_memory
+from ..training.resuming import how_to_go_on, newest, resume_from
+from ..training.runner import CommandRunner
+from ..training.settings import check_settings
+from ..training.stages import FLAGS, refuse_other_stages
 from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, set_up_work_dir
 from .errors import one_line_errors
-from .from_objects import OBJECT_EPOCHS, FromObjects
-from .from_twin import TWIN_SHARE, FromTwin
-from .memory import keep_freed_memory
-from .resuming import how_to_go_on, newest, resume_from
-from .runner import CommandRunner
-from .settings import check_settings
-from .stages import FLAGS, refuse_other_stages
 
 
 def parse_args() -> argparse.Namespace:

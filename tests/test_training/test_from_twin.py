@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import CONFIGS
-from hoyer_det.commands.from_twin import FromTwin, check_teacher, load_twin
 from hoyer_det.config import load_config
+from hoyer_det.training.from_twin import FromTwin, check_teacher, load_twin
 from mmdet.models.dense_heads import FCOSHead
 from torch import nn
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hoyer_det.commands.settings import check_settings
 from hoyer_det.config import load_config
 from hoyer_det.shipped import config_names
+from hoyer_det.training.settings import check_settings
 from mmengine.config import Config
 
 

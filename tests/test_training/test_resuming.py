@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from conftest import CONFIGS
-from hoyer_det.commands.resuming import resume_from
 from hoyer_det.config import load_config
+from hoyer_det.training.resuming import resume_from
 from mmdet.registry import MODELS
 from mmengine.config import Config
 

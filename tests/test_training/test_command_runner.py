@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hoyer_det.commands.runner import CommandRunner
+from hoyer_det.training.runner import CommandRunner
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS

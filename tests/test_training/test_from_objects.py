@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import CONFIGS
 from hoyer_det.commands import train
-from hoyer_det.commands.from_objects import FromObjects, classifier_config
-from hoyer_det.commands.resuming import how_to_go_on
 from hoyer_det.config import load_config
+from hoyer_det.training.from_objects import FromObjects, classifier_config
+from hoyer_det.training.resuming import how_to_go_on
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hoyer_det.commands.memory import keep_freed_memory
+from hoyer_det.training.memory import keep_freed_memory
 from warm import Warm
 
 
