@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from .description import read_description
 from .detections import Detections, check_threshold
+from .drawing import draw
 from .engines import open_engine
 from .nms import select
 from .pixels import read_image
 from .preprocessing import prepare
-
-_MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them
 
 
 def load(path: str | Path, engine: str = 'onnxruntime', threads: int | None = None) -> 'Model':
@@ -128,30 +126,8 @@ class Model:
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        pixels = _read(image)
-        scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale)
-        for box, score, label in zip(
-            detections.boxes, detections.scores, detections.labels, strict=True
-        ):
-            left, top, right, bottom = (int(round(float(side) * scale)) for side in box)
-            colour = _colour(int(label))
-            cv2.rectangle(pixels, (left, top), (right, bottom), colour, 2)
-            text = f'{self.classes[label]}: {score:.2f}'
-            (width, height), low = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
-            top = max(top, height + low)
-            cv2.rectangle(pixels, (left, top - height - low), (left + width, top), colour, -1)
-            cv2.putText(
-                pixels, text, (left, top - low), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1
-            )
-        return pixels
+        return draw(_read(image), detections)
 
 
 def _read(image: str | Path | np.ndarray) -> np.ndarray:
     return image if isinstance(image, np.ndarray) else read_image(image)
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """Return a dark colour of its own for each label, BGR."""
-    hue = np.uint8([[[label * 47 % 180, 200, 170]]])
-    return tuple(map(int, cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0]))

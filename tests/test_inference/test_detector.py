@@ -74,21 +74,6 @@ def test_threshold(detector, tmp_path):
     assert len(kept) == (everything.scores >= level).sum() < len(everything)
 
 
-def test_draw_enlarges_small_images_and_keeps_large_ones(detector):
-    found = Detections(
-        boxes=np.float32([[10, 10, 60, 50]]),
-        scores=np.float32([0.9]),
-        labels=np.array([0]),
-        classes=CLASSES,
-        size=(80, 96),
-        source='array',
-    )
-    for shape, drawn in (((80, 96, 3), (333, 400, 3)), ((500, 450, 3), (500, 450, 3))):
-        image = np.zeros(shape, np.uint8)
-        picture = detector.draw(image, found)
-        assert picture.shape == drawn and picture.any() and not image.any()
-
-
 @pytest.mark.parametrize(
     'image',
     [

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import cv2
 import hoyer_det_runtime
-import mmcv
 import numpy as np
 import torch
 from hoyer_det_runtime import Detections, Model
 from hoyer_det_runtime.detections import check_threshold
+from hoyer_det_runtime.drawing import draw
 from hoyer_det_runtime.pixels import check_pixels, read_image
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.structures import InstanceData
 from torch import nn
 
 from ..engine.checkpoint import build_trained, read_finite
@@ -28,8 +26,6 @@ from ..weights.reading import Checkpoint
 from ..weights.stored_config import stored_config
 from ..weights.zoo import checkpoint_path
 from .sources import find_sources
-
-_MIN_SIDE = 400  # pixels; smaller pictures are enlarged, or the labels would cover them
 
 
 def load(
@@ -219,25 +215,7 @@ class Detector(DetInferencer):
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        pixels = _pixels(image)
-        scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
-        if scale > 1:
-            pixels = mmcv.imrescale(pixels, scale)
-        boxes = torch.from_numpy(detections.boxes) * scale
-        height, width = pixels.shape[:2]
-        boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width - 1)
-        boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height - 1)
-        sample = DetDataSample(
-            pred_instances=InstanceData(
-                bboxes=boxes,
-                scores=torch.from_numpy(detections.scores),
-                labels=torch.from_numpy(detections.labels),
-            )
-        )
-        self.visualizer.add_datasample(
-            'detections', mmcv.bgr2rgb(pixels), sample, draw_gt=False, pred_score_thr=0.0
-        )
-        return mmcv.rgb2bgr(self.visualizer.get_image())
+        return draw(_pixels(image), detections)
 
 
 def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
