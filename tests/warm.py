@@ -163,6 +163,7 @@ def main() -> None:
     """Import everything, then serve."""
     for name in MODULES:
         importlib.import_module(name)
+    importlib.import_module('mmengine.config.config').FormatCode = lambda text, **style: (text, True)
     gc.freeze()  # what is imported: no collection of a job needs to look at it, nor copy its pages
     with tempfile.TemporaryDirectory() as folder:
         for number, line in enumerate(sys.stdin):
