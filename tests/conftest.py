@@ -20,7 +20,7 @@ from mmengine.config import utils as config_utils
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import package_utils
-from warm import Warm
+from warm import Warm, spare_yapf
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / 'configs'
@@ -33,8 +33,7 @@ config_utils.load = functools.cache(config_utils.load)
 config_module.is_installed = package_utils.is_installed = functools.cache(
     package_utils.is_installed
 )
-# No test is about yapf's line breaks, which take up to a second for each config that is written.
-config_module.FormatCode = lambda text, **style: (text, True)
+spare_yapf()
 _scopes = itertools.count()
 
 

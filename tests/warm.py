@@ -33,6 +33,12 @@ MODULES = (
 )
 
 
+def spare_yapf() -> None:
+    """Have configs written without yapf's line breaks: up to a second each, and no test is about them."""
+    config = importlib.import_module('mmengine.config.config')
+    config.FormatCode = lambda text, **style: (text, True)
+
+
 class Ended(NamedTuple):
     """How a process ended; ``code`` is None for one that had to be killed after ``timeout``."""
 
@@ -163,7 +169,7 @@ def main() -> None:
     """Import everything, then serve."""
     for name in MODULES:
         importlib.import_module(name)
-    importlib.import_module('mmengine.config.config').FormatCode = lambda text, **style: (text, True)
+    spare_yapf()
     gc.freeze()  # what is imported: no collection of a job needs to look at it, nor copy its pages
     with tempfile.TemporaryDirectory() as folder:
         for number, line in enumerate(sys.stdin):
