@@ -13,7 +13,7 @@ _WHITE = (255, 255, 255)
 def draw(pixels: np.ndarray, detections: Detections) -> np.ndarray:
     """Draw boxes with their classes and scores; the best stay on top.
 
-    Pictures with no side of 400 pixels are enlarged; in large ones lines and letters grow with them.
+    Pictures with no side of at least 400 pixels are enlarged; in large ones lines and letters grow with them.
 
     Args:
         pixels: BGR, uint8 (height, width, 3).
@@ -25,9 +25,13 @@ def draw(pixels: np.ndarray, detections: Detections) -> np.ndarray:
     scale = max(_MIN_SIDE / max(pixels.shape[:2]), 1.0)
     picture = cv2.resize(pixels, None, fx=scale, fy=scale)
     large = max(max(picture.shape[:2]) / 1000, 1.0)
+    last = np.array(picture.shape[1::-1] * 2) - 1
     line, letters, stroke = round(2 * large), 0.45 * large, round(large)
     for index in reversed(range(len(detections))):
-        left, top, right, bottom = np.rint(detections.boxes[index] * scale).astype(int).tolist()
+        box = np.rint(detections.boxes[index] * scale).clip(
+            0, last
+        )  # borders would be beside the picture
+        left, top, right, bottom = box.astype(int).tolist()
         colour = _colour(int(detections.labels[index]))
         cv2.rectangle(picture, (left, top), (right, bottom), colour, line)
         text = f'{detections.names[index]}: {detections.scores[index]:.2f}'

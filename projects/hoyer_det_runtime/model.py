@@ -10,7 +10,7 @@ from .detections import Detections, check_threshold
 from .drawing import draw
 from .engines import open_engine
 from .nms import select
-from .pixels import read_image
+from .pixels import as_pixels
 from .preprocessing import prepare
 
 
@@ -94,7 +94,7 @@ class Model:
         check_threshold(score_thr)
         if source is None:
             source = 'array' if isinstance(image, np.ndarray) else str(image)
-        pixels = _read(image)
+        pixels = as_pixels(image)
         prepared, factors = prepare(pixels, self.description['input'])
         outputs = self.engine(prepared[None])
         size = pixels.shape[:2]
@@ -126,8 +126,4 @@ class Model:
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        return draw(_read(image), detections)
-
-
-def _read(image: str | Path | np.ndarray) -> np.ndarray:
-    return image if isinstance(image, np.ndarray) else read_image(image)
+        return draw(as_pixels(image), detections)

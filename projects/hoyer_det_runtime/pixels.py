@@ -30,6 +30,11 @@ def read_image(path: str | Path) -> np.ndarray:
     return pixels
 
 
+def as_pixels(image: str | Path | np.ndarray) -> np.ndarray:
+    """Return an array as it is, or what :func:`read_image` reads."""
+    return image if isinstance(image, np.ndarray) else read_image(image)
+
+
 def check_pixels(image: np.ndarray) -> None:
     """Make sure that an array is an image.
 

@@ -41,6 +41,17 @@ def test_boxes_are_where_the_detections_are_each_class_in_its_colour():
     assert colours[0] != colours[1]
 
 
+def test_all_sides_of_a_box_of_the_whole_image_are_seen():
+    picture = draw(np.zeros((500, 450, 3), np.uint8), detections([0, 0, 450, 500], size=(500, 450)))
+    assert (
+        picture[-1].any(-1).all() and picture[:, -1].any(-1).all() and picture[:, 0].any(-1).all()
+    )
+    outside = draw(
+        np.zeros((500, 450, 3), np.uint8), detections([-9, 5, 460, 520], size=(500, 450))
+    )
+    assert outside[-1].any(-1).all() and outside[30:, 0].any(-1).all()
+
+
 def test_the_best_detection_lies_on_top():
     box = [50, 100, 150, 200]
     image = np.zeros((500, 450, 3), np.uint8)

@@ -11,7 +11,7 @@ import torch
 from hoyer_det_runtime import Detections, Model
 from hoyer_det_runtime.detections import check_threshold
 from hoyer_det_runtime.drawing import draw
-from hoyer_det_runtime.pixels import check_pixels, read_image
+from hoyer_det_runtime.pixels import as_pixels, check_pixels
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.utils import get_test_pipeline_cfg
@@ -183,7 +183,7 @@ class Detector(DetInferencer):
         try:
             data = self.pipeline(image)
         except Exception as error:
-            pixels = _pixels(image)  # names the file, if that is the reason
+            pixels = as_pixels(image)  # names the file, if that is the reason
             if not isinstance(error, cv2.error):
                 raise
             height, width = pixels.shape[:2]
@@ -215,11 +215,7 @@ class Detector(DetInferencer):
         Returns:
             BGR pixels, uint8 (height, width, 3).
         """
-        return draw(_pixels(image), detections)
-
-
-def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
-    return image if isinstance(image, np.ndarray) else read_image(image)
+        return draw(as_pixels(image), detections)
 
 
 def _check_device(device: str | None) -> None:
