@@ -5,6 +5,7 @@ CUDA the experimental kernels run; ``--kernels plain`` measures PyTorch's operat
 """
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import time
@@ -34,6 +35,11 @@ NETWORKS = {
     'HoyerYOLOv3': ('hoyer_yolov3_voc', 320),
 }
 SECTIONS = ('neuron', 'detectors', 'memory', 'scaling', 'lif', 'inference')
+# What a section imports, and how to install it.
+NEEDS = {
+    'lif': ('spikingjelly.activation_based.neuron', 'spikingjelly'),
+    'inference': ('onnxruntime.quantization', "-e '.[deploy]'"),
+}
 LIF_STEPS = 4
 HOYER_WEIGHT = 1e-8
 KERNELS = os.environ.get('BENCHMARK_KERNELS', 'experimental')
@@ -69,6 +75,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: PyTorch sees no CUDA device; use --device cpu')
+    for section, (module, package) in NEEDS.items():
+        if section in args.only:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                rest = ' '.join(name for name in args.only if name != section) or 'neuron'
+                parser.error(
+                    f'section {section}: {error}; `pip install {package}`, or `--only {rest}`'
+                )
     global KERNELS
     KERNELS = os.environ['BENCHMARK_KERNELS'] = args.kernels  # for the processes it starts, too
     device = torch.device(args.device)

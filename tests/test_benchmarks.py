@@ -32,3 +32,17 @@ def test_a_missing_gpu_is_said_in_a_line(monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
         runpy.run_path(SCRIPT, run_name='__main__')
     assert 'PyTorch sees no CUDA device' in capsys.readouterr().err
+
+
+def test_a_missing_library_is_said_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    monkeypatch.setitem(sys.modules, 'spikingjelly', None)
+    arguments = ['run.py', '--quick', '--only', 'neuron', 'lif', '--out', str(tmp_path / 'out')]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match='2'):
+        runpy.run_path(SCRIPT, run_name='__main__')
+    said = capsys.readouterr()
+    assert (
+        'section lif' in said.err and '`pip install spikingjelly`, or `--only neuron`' in said.err
+    )
+    assert 'forward+backward' not in said.out and not (tmp_path / 'out').exists()
