@@ -19,7 +19,7 @@ from hoyer_det.experiments.deployed import deploy_all
 from hoyer_det.experiments.deployed_report import write_deployed_report
 from hoyer_det.experiments.report import write_report
 from hoyer_det.experiments.running import command as run_line
-from hoyer_det.experiments.running import read_curve, read_seconds, run_all, work_dir
+from hoyer_det.experiments.running import read_curve, read_loss, read_seconds, run_all, work_dir
 from hoyer_det.experiments.sets import SETS, ExperimentSet, Run
 from hoyer_det.spiking import HoyerSpike
 from mmdet.registry import MODELS
@@ -85,11 +85,13 @@ def test_table_gives_mean_spread_and_share(tmp_path):
             folder.mkdir()
             line = shlex.join(run_line(run, folder, seed, 'any'))
             result = dict(command=line, seconds=3600, curve=[(1, 0.0), (2, figure)])
+            if run.name == 'second':
+                result['loss'] = 5 + seed
             (folder / 'result.json').write_text(json.dumps(result))
     table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
-    assert '| first | 0.300 ± 0.141 | 2 |  | 1.00 |' in table
-    assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 1.00 |' in table
-    assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second | 1.00 |' in table
+    assert '| first | 0.300 ± 0.141 | 2 |  |  | 1.00 |' in table
+    assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 5.500 ± 0.707 | 1.00 |' in table
+    assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second |  | 1.00 |' in table
 
 
 def test_runs_of_other_settings_or_data_are_not_taken_for_the_wanted(tmp_path, monkeypatch):
@@ -184,6 +186,24 @@ def test_curve_of_a_resumed_run_is_whole(tmp_path):
     file.write_text(json.dumps({'step': 1, 'mAP': 0.2}))
     with pytest.raises(ValueError, match='before any training step; remove the folder'):
         read_curve(tmp_path, 'mAP')
+
+
+def test_loss_is_that_of_the_last_epoch_without_what_the_spikes_add(tmp_path):
+    assert read_loss(tmp_path) is None
+    parts = {
+        '1': [dict(step=50, epoch=1, loss=9.0), dict(step=100, epoch=2, loss=5.0, loss_cls=3.0)],
+        # Resumed at the second epoch: its first lines count once.
+        '2': [
+            dict(step=100, epoch=2, loss=5.25, loss_hoyer=0.25, loss_distill=1.0),
+            dict(step=150, epoch=2, loss=3.5, loss_hoyer=0.5),
+            {'step': 160, 'pascal_voc/mAP': 0.5},
+        ],
+    }
+    for name, lines in parts.items():
+        file = tmp_path / name / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    assert read_loss(tmp_path) == (4.0 + 3.0) / 2
 
 
 def test_damaged_logs_and_figures_are_named(tmp_path):

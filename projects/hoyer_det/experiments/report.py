@@ -52,19 +52,22 @@ def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]])
         f'{experiments.title}, {experiments.metric}, {os.cpu_count()} cores ({platform.machine()}), '
         f'{datetime.date.today()}',
         '',
-        f'| run | {experiments.metric} | seeds | in relation | hours |',
-        '|---|---|---|---|---|',
+        f'| run | {experiments.metric} | seeds | in relation | training loss, last epoch | hours |',
+        '|---|---|---|---|---|---|',
     ]
     for name, found in results.items():
         finals = _finals(found)
         if not finals:
-            rows.append(f'| {name} | not run | | | |')
+            rows.append(f'| {name} | not run | | | | |')
             continue
         reference = _finals(results[references[name]])
         whole = statistics.mean(reference) if reference and name != references[name] else 0
         part = f'{statistics.mean(finals) / whole:.2f} of {references[name]}' if whole else ''
         hours = sum(result['seconds'] for result in found) / len(found) / 3600
-        rows.append(f'| {name} | {spread(finals, ".3f")} | {len(finals)} | {part} | {hours:.2f} |')
+        losses = [result['loss'] for result in found if result.get('loss') is not None]
+        loss = spread(losses, '.3f') if losses else ''
+        mean = spread(finals, '.3f')
+        rows.append(f'| {name} | {mean} | {len(finals)} | {part} | {loss} | {hours:.2f} |')
     return '\n'.join(rows) + '\n'
 
 

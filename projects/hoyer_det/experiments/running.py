@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -112,7 +113,12 @@ def _write_result(folder: Path, metric: str, line: list[str]) -> None:
     curve = read_curve(folder, metric)
     if not curve:
         raise ValueError(f'{folder}: no validation wrote {metric}')
-    result = dict(command=shlex.join(line), seconds=round(read_seconds(folder)), curve=curve)
+    result = dict(
+        command=shlex.join(line),
+        seconds=round(read_seconds(folder)),
+        curve=curve,
+        loss=read_loss(folder),
+    )
     write_json(folder / RESULT, result)
 
 
@@ -166,6 +172,24 @@ def read_curve(folder: Path, metric: str) -> list[tuple[int, float]]:
                 )
             found[max(before)] = float(line[metric])
     return sorted(found.items())
+
+
+def read_loss(folder: Path) -> float | None:
+    """Return the mean loss of the detector over the last epoch that a run logged, None without any.
+
+    The regularizer and a teacher's loss, which other networks do not have, are left out.
+    """
+    lines = [line for line in read_log(folder) if 'loss' in line]
+    if not lines:
+        return None
+    last = max(line['epoch'] for line in lines)
+    added = 'loss_hoyer', 'loss_distill'
+    losses = {
+        line['step']: line['loss'] - sum(line.get(key, 0.0) for key in added)
+        for line in lines
+        if line['epoch'] == last
+    }
+    return statistics.mean(losses.values())
 
 
 def read_final(folder: Path, metric: str) -> dict[str, float]:

@@ -70,15 +70,6 @@ def _three_ways(title: str, epochs: int) -> ExperimentSet:
     return ExperimentSet(title, (*twins.runs, from_twin), twins.data_root)
 
 
-def _from_objects(title: str, epochs: int) -> ExperimentSet:
-    """SSD and its ReLU twin, whose backbones have learned to classify the objects before."""
-    twins = _against_twin(title, epochs)
-    runs = tuple(
-        Run(run.name, run.config, run.options, (*run.flags, '--from-objects')) for run in twins.runs
-    )
-    return ExperimentSet(title, runs, twins.data_root)
-
-
 def _width(width: float) -> dict[str, object]:
     """Options of the small SSD with another width, 0.25 being its own."""
     stages = (int(512 * width), int(1024 * width))
@@ -89,6 +80,17 @@ def _width(width: float) -> dict[str, object]:
         'model.neck.out_channels': channels,
         'model.bbox_head.in_channels': channels,
     }
+
+
+def _from_objects(title: str, epochs: int, width: float) -> ExperimentSet:
+    """SSD, a wider one and the ReLU twin, whose backbones have learned to classify the objects before."""
+    twins = _against_twin(title, epochs)
+    wide = Run(f'spiking_width_{width:g}', _SSD, {**_epochs(epochs), **_width(width)})
+    runs = tuple(
+        Run(run.name, run.config, run.options, (*run.flags, '--from-objects'))
+        for run in (*twins.runs, wide)
+    )
+    return ExperimentSet(title, runs, twins.data_root)
 
 
 def _regularizer(
@@ -141,6 +143,18 @@ def _comparison(title: str, config: str, epochs: int, data_root: str) -> Experim
     return ExperimentSet(title, runs, data_root, costed=True)
 
 
+def _detectors(
+    title: str, configs: dict[str, tuple[str, ...]], epochs: int, data_root: str
+) -> ExperimentSet:
+    """Other detectors, each with its flags behind its ReLU twin."""
+    runs = [
+        Run(f'{config}{suffix}', config, _epochs(epochs), flags, f'{config}_relu')
+        for config, own in configs.items()
+        for suffix, flags in (('_relu', ('--twin', 'relu')), ('', own))
+    ]
+    return ExperimentSet(title, tuple(runs), data_root)
+
+
 def _full(title: str, configs: tuple[str, ...], data_root: str, metric: str) -> ExperimentSet:
     """Configs of a full data set by their own schedules, each behind its ReLU twin."""
     runs = [
@@ -170,6 +184,16 @@ SETS = {
     'comparison_bccd': _comparison(
         'Neurons on blood cells: SSD at 160 px in 72 epochs', _SSD, 72, 'data/bccd'
     ),
+    'comparison_voc_sample': _comparison(
+        'Neurons on photographs: SSD at 160 px in 20 epochs', _SSD, 20, 'data/voc_sample'
+    ),
+    'detectors_voc_sample': _detectors(
+        'YOLOv3 and RetinaNet at 160 px in 20 epochs',
+        # YOLOv3 has no real-valued shortcuts.
+        {'hoyer_yolov3_vocformat': ('--from-twin',), 'hoyer_retinanet_r18_vocformat': ()},
+        20,
+        'data/voc_sample',
+    ),
     'voc': _full(
         'Pascal VOC 07+12',
         ('hoyer_ssd_voc', 'hoyer_yolov3_voc', 'hoyer_retinanet_r18_voc'),
@@ -184,7 +208,9 @@ SETS = {
     ),
     'probe': _probe('Probe: SSD at 160 px in 4 epochs', 4),
     'voc_sample': _against_twin(_TITLE, 20),
-    'voc_sample_from_objects': _from_objects('SSD at 160 px in 24 epochs, the objects first', 24),
+    'voc_sample_from_objects': _from_objects(
+        'SSD at 160 px in 24 epochs, the objects first', 24, width=0.375
+    ),
     'voc_sample_from_twin': _three_ways(_TITLE, 20),
     'regularizer_shapes': _regularizer(
         'Regularizer weight on the synthetic shapes, SSD at 128 px in 12 epochs',
