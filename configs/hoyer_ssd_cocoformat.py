@@ -11,8 +11,10 @@ model = dict(
     backbone=dict(depth=11, shortcut=True, out_stream=True),
     neck=dict(shortcut=True),
 )
-# The average of the last hundred or so steps: single steps of a one-step network swing.
 custom_hooks = _base_.custom_hooks + [
-    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True)
+    # The average of the last hundred or so steps: single steps of a one-step network swing.
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True),
+    # Else nearly all neurons deep in a random network with shortcuts fire.
+    dict(type='CenterPotentialsHook'),
 ]
 randomness = dict(seed=0)

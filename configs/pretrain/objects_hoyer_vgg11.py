@@ -64,4 +64,5 @@ param_scheduler = [
     dict(_base_.param_scheduler[1], end=max_epochs, T_max=max_epochs),
 ]
 auto_scale_lr = dict(base_batch_size=32)
+custom_hooks = _base_.custom_hooks + [dict(type='CenterPotentialsHook')]
 randomness = dict(seed=0)

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
+from .first_batches import merge, restart_averages, run
 from .from_ann import modules_from_ann
 from .matching import best_channel_scales, best_threshold, match_inputs, samples
 
@@ -73,10 +74,7 @@ class CalibrateFromANNHook(Hook):
             runner.logger.info('Weights do not come from a ReLU network: nothing to convert')
             return
         summary = convert_from_ann(model, runner.train_dataloader, self.batches, self.candidates)
-        # An average over steps (EMAHook) must not start from the ReLU network.
-        for average in (getattr(hook, 'ema_model', None) for hook in runner.hooks):
-            if average is not None:
-                average.module.load_state_dict(model.state_dict())
+        restart_averages(runner, model)
         runner.logger.info(summary)
 
 
@@ -102,7 +100,7 @@ def convert_from_ann(
     if not layers:
         raise ValueError('CalibrateFromANNHook: no HoyerSpike in training mode in the model')
     looked_at = list(islice(dataloader, batches))
-    images = _merge(looked_at)
+    images = merge(looked_at)
     with torch.no_grad(), plain_kernels(model):
         targets, norms = _observe_relu(model, layers, images)
         by_channel, by_layer = _convert(model, layers, targets, norms, images, candidates)
@@ -157,7 +155,7 @@ def _convert(
             hooks.enter_context(layer.register_forward_pre_hook(set_neuron))
         for conv in targets:
             hooks.enter_context(conv.register_forward_pre_hook(set_convolution))
-        _run(model, images)
+        run(model, images)
     return by_channel, by_layer
 
 
@@ -191,7 +189,7 @@ def _observe_relu(
             elif _is_scaling(module):
                 hooks.enter_context(module.register_forward_hook(outputs.note))
         hooks.enter_context(outputs)
-        _run(model, images)
+        run(model, images)
     return found, outputs.norms()
 
 
@@ -254,20 +252,6 @@ def _mean_of_processes(value: Tensor) -> Tensor:
     return value
 
 
-def _merge(batches: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put batches together, so that the deepest layers have enough positions to be measured on."""
-    return {
-        key: torch.cat([batch[key] for batch in batches])
-        if isinstance(value, Tensor)
-        else [item for batch in batches for item in batch[key]]
-        for key, value in batches[0].items()
-    }
-
-
-def _run(model: nn.Module, batch: Any) -> None:
-    model._run_forward(model.data_preprocessor(batch, True), mode='loss')
-
-
 def _renew_statistics(model: nn.Module, layers: dict[str, HoyerSpike], batches: list[Any]) -> None:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     momenta = [norm.momentum for norm in norms]
@@ -279,6 +263,6 @@ def _renew_statistics(model: nn.Module, layers: dict[str, HoyerSpike], batches: 
         layer.running_extremum.zero_()
         layer.running_weight.zero_()
     for batch in batches:
-        _run(model, batch)
+        run(model, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

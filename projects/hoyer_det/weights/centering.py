@@ -1,0 +1,118 @@
+"""Starts a network with real-valued shortcuts from potentials that are centred, before it is trained."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..backbones.shortcut import ShortcutConvBlock, Stream
+from ..spiking import HoyerSpike
+from .first_batches import merge, restart_averages, run
+from .from_ann import modules_from_ann
+
+
+@HOOKS.register_module()
+class CenterPotentialsHook(Hook):
+    r"""Before the first iteration, centres the potentials of blocks with shortcuts that are untrained.
+
+    Along a stream of potentials the mean rises with every max pooling and the deviation with every block,
+    so that the deepest neurons of a random network nearly all fire and get no gradient. So some training
+    images run through the network once, and each :class:`~hoyer_det.backbones.shortcut.ShortcutConvBlock`
+    is set before its output goes on: with the mean :math:`m_c` of each channel's potential and the
+    deviation :math:`\sigma = \sqrt{\mathrm{mean}_c\,\mathrm{var}_c}`,
+
+    .. math:: b_c \leftarrow b_c + \sigma b_c - m_c, \qquad v \leftarrow \sigma v,
+
+    where :math:`b` is the bias of the norm, drawn as ``bias_spread`` says, and :math:`v` the clip
+    threshold. Then channel :math:`c` has the mean :math:`\sigma b_c`, as in a network without
+    shortcuts, where :math:`\sigma = 1`. Weights that depend on data at the start are due to Krähenbühl
+    et al. (arXiv 1511.06856); the rule is ours.
+
+    Left alone are blocks that were trained (``load_from``, a ``Pretrained`` backbone) or are frozen, and
+    the whole network where a part comes from ReLU weights (``FromANN``). Nothing happens in a run that is
+    resumed.
+
+    Args:
+        batches: Number of training batches to look at.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+
+    def __init__(self, batches: int = 4) -> None:
+        if batches < 1:
+            raise ValueError(f'CenterPotentialsHook: batches={batches} must be at least 1')
+        self.batches = batches
+
+    def before_train(self, runner: Runner) -> None:
+        """Centre."""
+        if runner.iter > 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if any(modules_from_ann(model)):
+            return
+        centred = center_potentials(model, runner.train_dataloader, self.batches)
+        if centred:
+            restart_averages(runner, model)
+            runner.logger.info(f'Potentials of {centred} untrained blocks with shortcuts centred')
+
+
+def center_potentials(model: nn.Module, dataloader: Iterable[Any], batches: int = 4) -> int:
+    """Do the work of :class:`CenterPotentialsHook`.
+
+    Args:
+        model: Detector or classifier; changed, and in training mode after.
+        dataloader: Training batches.
+        batches: As for the hook.
+
+    Returns:
+        The number of blocks that were centred.
+    """
+    model.train()
+    blocks = [m for m in model.modules() if isinstance(m, ShortcutConvBlock) and _is_fresh(m)]
+    if not blocks:
+        return 0
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad(), ExitStack() as hooks:
+        for block in blocks:
+            hooks.enter_context(block.register_forward_hook(_center))
+        run(model, merge(list(islice(dataloader, batches))))
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])  # nothing was trained
+    return len(blocks)
+
+
+def _is_fresh(block: ShortcutConvBlock) -> bool:
+    """Tell whether a block has a norm and a neuron that will be trained and never were."""
+    return (
+        isinstance(block.act, HoyerSpike)
+        and block.act.training
+        and not (block.act.running_weight > 0).any()
+        and hasattr(block, 'norm')
+        and block.norm.bias is not None
+        and block.norm.bias.requires_grad
+    )
+
+
+def _center(block: ShortcutConvBlock, inputs: tuple[Any, ...], output: Stream) -> Stream:
+    """Set a block by its potential (N, C, H, W); return what it hands on from now on."""
+    potential = output[1]
+    moments = torch.stack([potential.mean((0, 2, 3)), potential.square().mean((0, 2, 3))])
+    all_reduce(moments, 'mean')  # each process sees other images
+    mean, square = moments
+    deviation = (square - mean.square()).clamp(min=0).mean().sqrt()
+    if not (deviation > 0 and torch.isfinite(deviation)):
+        return output
+    shift = deviation * block.norm.bias - mean
+    block.norm.bias += shift
+    block.act.threshold *= deviation
+    potential = potential + shift.view(-1, 1, 1)
+    return block.act(potential), potential
