@@ -136,15 +136,23 @@ def trained(model: Detector) -> Detector:
     return model
 
 
+def with_weights_of(twin: Detector) -> Detector:
+    """Return the spiking network with the weights of its twin, as ``load_from`` gives it."""
+    model = Detector()
+    model.load_state_dict(twin.state_dict(), strict=False)
+    return model
+
+
 @pytest.mark.parametrize(
     'model',
     [
         trained(Detector()),
+        with_weights_of(trained(Detector(dict(type='ReLU')))),
         Detector(frozen_stages=4),
         Detector(dict(type='ReLU')),
         Detector(norm_cfg=None),
     ],
-    ids=['trained', 'frozen', 'ReLU', 'without norm'],
+    ids=['trained', 'weights of a trained ReLU twin', 'frozen', 'ReLU', 'without norm'],
 )
 def test_left_alone(model):
     before = state(model)
@@ -157,6 +165,8 @@ def test_new_layers_behind_a_trained_part_are_centred():
     for layer in model.vgg.stages[3].modules():
         if isinstance(layer, HoyerSpike):
             layer.running_weight.zero_()
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
     before = state(model)
     assert center_potentials(model, batches()) == 2
     changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}

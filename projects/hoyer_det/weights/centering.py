@@ -92,14 +92,13 @@ def center_potentials(model: nn.Module, dataloader: Iterable[Any], batches: int 
 
 def _is_fresh(block: ShortcutConvBlock) -> bool:
     """Tell whether a block has a norm and a neuron that will be trained and never were."""
-    return (
-        isinstance(block.act, HoyerSpike)
-        and block.act.training
-        and not (block.act.running_weight > 0).any()
-        and hasattr(block, 'norm')
-        and block.norm.bias is not None
-        and block.norm.bias.requires_grad
-    )
+    norm = getattr(block, 'norm', None)
+    if not isinstance(block.act, HoyerSpike) or norm is None or norm.bias is None:
+        return False
+    # Of a ReLU twin's weights the norm alone can tell that they were trained.
+    counts = [block.act.running_weight, getattr(norm, 'num_batches_tracked', None)]
+    trained = any(bool((count > 0).any()) for count in counts if count is not None)
+    return block.act.training and norm.bias.requires_grad and not trained
 
 
 def _center(block: ShortcutConvBlock, inputs: tuple[Any, ...], output: Stream) -> Stream:
