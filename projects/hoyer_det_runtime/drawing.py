@@ -28,9 +28,8 @@ def draw(pixels: np.ndarray, detections: Detections) -> np.ndarray:
     last = np.array(picture.shape[1::-1] * 2) - 1
     line, letters, stroke = round(2 * large), 0.45 * large, round(large)
     for index in reversed(range(len(detections))):
-        box = np.rint(detections.boxes[index] * scale).clip(
-            0, last
-        )  # borders would be beside the picture
+        # Of a box that ends beside the picture the sides would not be seen.
+        box = np.rint(detections.boxes[index] * scale).clip(0, last)
         left, top, right, bottom = box.astype(int).tolist()
         colour = _colour(int(detections.labels[index]))
         cv2.rectangle(picture, (left, top), (right, bottom), colour, line)

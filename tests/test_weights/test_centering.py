@@ -70,7 +70,10 @@ def test_each_channel_has_the_mean_that_its_bias_drew_and_each_layer_its_deviati
     model = Detector()
     drawn = [block.norm.bias.clone() for block in model.vgg.modules() if hasattr(block, 'norm')]
     before = state(model)
-    assert center_potentials(model, iter(batches()), batches=4) == len(drawn) == 6
+    seen = []
+    with record_spikes(model, lambda *spikes: seen.append(spikes)):
+        assert center_potentials(model, iter(batches()), batches=4) == len(drawn) == 6
+    assert not seen  # the rates that a run logs are those of its training
     inputs = torch.cat([batch['inputs'] for batch in batches()])
     layers = [m for m in model.modules() if isinstance(m, HoyerSpike)]
     for potential, bias, layer in zip(potentials(model, inputs), drawn, layers, strict=True):

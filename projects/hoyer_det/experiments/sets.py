@@ -144,23 +144,18 @@ def _comparison(title: str, config: str, epochs: int, data_root: str) -> Experim
 
 
 def _detectors(
-    title: str, configs: dict[str, tuple[str, ...]], epochs: int, data_root: str
+    title: str,
+    configs: dict[str, tuple[str, ...]],
+    data_root: str,
+    metric: str = 'pascal_voc/mAP',
+    epochs: int | None = None,
 ) -> ExperimentSet:
-    """Other detectors, each with its flags behind its ReLU twin."""
+    """Detectors, each with its flags behind its ReLU twin; without ``epochs`` by their own schedules."""
+    options = {} if epochs is None else _epochs(epochs)
     runs = [
-        Run(f'{config}{suffix}', config, _epochs(epochs), flags, f'{config}_relu')
+        Run(f'{config}{suffix}', config, options, flags, f'{config}_relu')
         for config, own in configs.items()
         for suffix, flags in (('_relu', ('--twin', 'relu')), ('', own))
-    ]
-    return ExperimentSet(title, tuple(runs), data_root)
-
-
-def _full(title: str, configs: tuple[str, ...], data_root: str, metric: str) -> ExperimentSet:
-    """Configs of a full data set by their own schedules, each behind its ReLU twin."""
-    runs = [
-        Run(f'{config}{suffix}', config, flags=flags, reference=f'{config}_relu')
-        for config in configs
-        for suffix, flags in (('_relu', ('--twin', 'relu')), ('', ()))
     ]
     return ExperimentSet(title, tuple(runs), data_root, metric)
 
@@ -191,18 +186,17 @@ SETS = {
         'YOLOv3 and RetinaNet at 160 px in 20 epochs',
         # YOLOv3 has no real-valued shortcuts.
         {'hoyer_yolov3_vocformat': ('--from-twin',), 'hoyer_retinanet_r18_vocformat': ()},
-        20,
         'data/voc_sample',
+        epochs=20,
     ),
-    'voc': _full(
+    'voc': _detectors(
         'Pascal VOC 07+12',
-        ('hoyer_ssd_voc', 'hoyer_yolov3_voc', 'hoyer_retinanet_r18_voc'),
+        dict.fromkeys(('hoyer_ssd_voc', 'hoyer_yolov3_voc', 'hoyer_retinanet_r18_voc'), ()),
         'data/VOCdevkit',
-        'pascal_voc/mAP',
     ),
-    'coco': _full(
+    'coco': _detectors(
         'COCO',
-        ('hoyer_ssd_coco', 'hoyer_yolov3_coco', 'hoyer_retinanet_r50_coco'),
+        dict.fromkeys(('hoyer_ssd_coco', 'hoyer_yolov3_coco', 'hoyer_retinanet_r50_coco'), ()),
         'data/coco',
         'coco/bbox_mAP',
     ),

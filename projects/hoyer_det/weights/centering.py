@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from ..backbones.blocks import SecondForward
 from ..backbones.shortcut import ShortcutConvBlock, Stream
 from ..spiking import HoyerSpike
 from .first_batches import merge, restart_averages, run
@@ -80,13 +81,11 @@ def center_potentials(model: nn.Module, dataloader: Iterable[Any], batches: int 
     blocks = [m for m in model.modules() if isinstance(m, ShortcutConvBlock) and _is_fresh(m)]
     if not blocks:
         return 0
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), ExitStack() as hooks:
+    # Nothing is trained: running averages stay, and observers see no spikes.
+    with torch.no_grad(), SecondForward(model), ExitStack() as hooks:
         for block in blocks:
             hooks.enter_context(block.register_forward_hook(_center))
         run(model, merge(list(islice(dataloader, batches))))
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])  # nothing was trained
     return len(blocks)
 
 
