@@ -63,6 +63,12 @@ def test_tiny_set_is_exported_evaluated_and_timed(tmp_path, voc_folder):
     runs = Run('relu', _SSD, _TINY, ('--twin', 'relu')), Run('spiking', _SSD, _TINY)
     tiny = ExperimentSet('Tiny', runs, 'data/none', deployed=True, costed=True)
     out = tmp_path / 'out'
+    run_all(tiny.only(['relu']), out, str(voc_folder), seeds=1)
+    measure_costs(tiny, out, str(voc_folder), seeds=1, images=2)  # beside the spiking one: later
+    deploy_all(tiny, out, str(voc_folder), seeds=1, rounds=2)
+    rows = json.loads((out / 'deployed.json').read_text())['rows']
+    assert [row['form'] for row in rows] == ['relu_int8', 'relu_float32']
+    assert not [*out.glob('*/costs.json')]
     run_all(tiny, out, str(voc_folder), seeds=1)
     deploy_all(tiny, out, str(voc_folder), seeds=1, rounds=2)
     rows = json.loads((out / 'deployed.json').read_text())['rows']

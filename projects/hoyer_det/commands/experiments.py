@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('name', choices=SETS, help='which set')
     parser.add_argument('--data-root', help="folder of the data set (the set's own)")
     parser.add_argument('--seeds', type=int, default=1, help='how many seeds, from 0 on (1)')
+    parser.add_argument('--runs', nargs='+', metavar='RUN', help='train these runs only (all)')
     parser.add_argument('--out', help='folder of the results (work_dirs/experiments/<name>)')
     parser.add_argument('--report', action='store_true', help='train nothing, write the report')
     return parser.parse_args()
@@ -47,8 +48,9 @@ def main() -> None:
             if experiments.deployed:
                 check_packages()
             data_root = args.data_root or experiments.data_root
+            chosen = experiments.only(args.runs) if args.runs else experiments
             with alone(out):
-                run_all(experiments, out, data_root, args.seeds)
+                run_all(chosen, out, data_root, args.seeds)
                 if experiments.deployed:
                     deploy_all(experiments, out, data_root, args.seeds)
                 if experiments.costed:

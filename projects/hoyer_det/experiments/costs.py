@@ -20,7 +20,7 @@ TABLE = '45nm'  # of the energy constants
 def measure_costs(
     experiments: ExperimentSet, out: Path, data_root: str, seeds: int, images: int = 24
 ) -> None:
-    """Analyse every trained network of a set that has not been.
+    """Analyse every trained network of a set that has not been; ReLU and LIF once the spiking one is trained.
 
     Written is ``costs.json`` in each work folder: ``figures`` of its last validation, ``spike_rate`` (None
     for ReLU and LIF), and ``compute_uj`` and ``total_uj``, the energy of an image without and with memory; of
@@ -39,9 +39,19 @@ def measure_costs(
     for run in experiments.runs:
         for seed in range(seeds):
             folder = work_dir(out, run, seed)
-            if (folder / RESULT).is_file() and not (folder / COSTS).is_file():
+            beside = work_dir(out, _spiking(experiments, run), seed)
+            trained = all((f / RESULT).is_file() for f in (folder, beside))
+            if trained and not (folder / COSTS).is_file():
                 costs = _measured(experiments, run, out, seed, data_root, images)
                 write_json(folder / COSTS, costs)
+
+
+def _spiking(experiments: ExperimentSet, run: Run) -> Run:
+    """Return the spiking network whose twin a run is, or the run itself if it has Hoyer neurons."""
+    if run.flags not in OTHERS:
+        return run
+    (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
+    return own
 
 
 def _measured(
@@ -51,8 +61,8 @@ def _measured(
     checkpoint, _ = newest_good_checkpoint(folder)
     command = [run.config, checkpoint, *run.flags]
     if run.flags in OTHERS:
-        (own,) = (r for r in experiments.runs if r.options == run.options and not r.flags)
-        command = [run.config, newest_good_checkpoint(work_dir(out, own, seed))[0]]
+        own = work_dir(out, _spiking(experiments, run), seed)
+        command = [run.config, newest_good_checkpoint(own)[0]]
         command += ['--compare-twin', run.flags[1], checkpoint]
     with tempfile.TemporaryDirectory(dir=folder) as report:
         place = ('--data', 'test', '--images', images, '--runs', 0, '--out', report)

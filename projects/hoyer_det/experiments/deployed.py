@@ -13,6 +13,7 @@ import numpy as np
 from ..engine.checkpoint import newest_good_checkpoint
 from ..files import write_json
 from .calling import call, read_json
+from .running import RESULT as DONE
 from .running import option_flags, read_log, work_dir
 from .sets import ExperimentSet, Run
 
@@ -60,7 +61,7 @@ def forms(run: Run) -> tuple[Form, ...]:
 def deploy_all(
     experiments: ExperimentSet, out: Path, data_root: str, seeds: int, rounds: int = 50
 ) -> None:
-    """Export and evaluate what has not been yet, then time all files of the set in turns.
+    """Export and evaluate what is trained and has not been yet, then time all files of the set in turns.
 
     Written is ``deployed.json`` in ``out`` with ``processor`` and ``rows``, a dictionary for each file:
     ``run``, ``seed``, ``form``, ``metric`` (of the exported file), ``spike_rate`` (in its last
@@ -82,7 +83,7 @@ def deploy_all(
     from ..analysis.timing import describe_processor, measure_milliseconds
 
     rows, calls = [], {}
-    for run, seed, form in _files(experiments, seeds):
+    for run, seed, form in _files(experiments, out, seeds):
         folder = work_dir(out, run, seed)
         file = folder / f'{form.name}.onnx'
         row = _evaluated(experiments.metric, run, form, file, data_root)
@@ -95,11 +96,11 @@ def deploy_all(
     write_json(out / RESULT, dict(processor=describe_processor(), rows=rows))
 
 
-def _files(experiments: ExperimentSet, seeds: int) -> Iterator[tuple[Run, int, Form]]:
+def _files(experiments: ExperimentSet, out: Path, seeds: int) -> Iterator[tuple[Run, int, Form]]:
     for run in experiments.runs:
         for seed in range(seeds):
-            for form in forms(run):
-                yield run, seed, form
+            if (work_dir(out, run, seed) / DONE).is_file():
+                yield from ((run, seed, form) for form in forms(run))
 
 
 def _evaluated(metric: str, run: Run, form: Form, file: Path, data_root: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Named sets of runs, as data."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class ExperimentSet:
     metric: str = 'pascal_voc/mAP'
     deployed: bool = False
     costed: bool = False
+
+    def only(self, names: Sequence[str]) -> 'ExperimentSet':
+        """Return the set with some of its runs, in the order of the set.
+
+        Raises:
+            ValueError: Names what is no run of the set.
+        """
+        own = [run.name for run in self.runs]
+        if unknown := [name for name in names if name not in own]:
+            raise ValueError(f'--runs {" ".join(unknown)}: the set has {", ".join(own)}')
+        return replace(self, runs=tuple(run for run in self.runs if run.name in names))
 
 
 def _epochs(number: int) -> dict[str, object]:
