@@ -1,9 +1,11 @@
 """The patches of mmdet and mmengine, and that they end."""
 
+import logging
 import os
 import warnings
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmdet
 import mmengine
@@ -14,6 +16,7 @@ from hoyer_det.compat import patches
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.models.dense_heads import SSDHead
 from mmengine import ConfigDict
+from mmengine.hooks import LoggerHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -186,3 +189,16 @@ def test_protection_stays_on(tmp_path, attack):
     torch.save({'meta': attack}, tmp_path / 'bad.pth')
     with pytest.raises(Exception, match='(?i)unsupported|refused|blocklisted|not allowed'):
         torch.load(tmp_path / 'bad.pth')
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_metrics_of_a_test_are_written_by_the_first_process_alone(tmp_path, monkeypatch, rank):
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: rank)
+    log = SimpleNamespace(get_log_after_epoch=lambda *args, **kwargs: ({'mAP': 0.5}, ''))
+    runner = SimpleNamespace(
+        log_processor=log, logger=logging.getLogger(), log_dir=str(tmp_path), test_dataloader=[0]
+    )
+    hook = LoggerHook()
+    hook.json_log_path = 'metrics.json'
+    hook.after_test_epoch(runner)
+    assert [path.name for path in tmp_path.iterdir()] == ['metrics.json'] * (rank == 0)

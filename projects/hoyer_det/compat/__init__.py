@@ -18,5 +18,6 @@ def apply() -> None:
     patches.trust_mmengine_checkpoints()
     patches.read_addresses_as_data()
     patches.take_missing_iscrowd_for_0()
+    patches.write_files_of_hooks_safely()
     patches.silence_pkg_resources()
     patches.guard_fuse_conv_bn()

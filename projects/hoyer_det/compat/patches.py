@@ -4,15 +4,21 @@ import functools
 import pickle
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import mmengine
 import numpy as np
 import torch
+from mmengine.dist import master_only
+from mmengine.fileio import dump
 from mmengine.runner import checkpoint
 from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import load_url
 from torch import nn
+
+from ..files import replacing
 
 
 def give_ssd_head_a_loss_cls() -> None:
@@ -99,6 +105,25 @@ def take_missing_iscrowd_for_0() -> None:
         super(COCO, self).createIndex()
 
     COCO.createIndex = create_index
+
+
+def write_files_of_hooks_safely() -> None:
+    """Write mmengine's ``last_checkpoint`` whole or not at all, and the test's metrics by one process alone.
+
+    ``CheckpointHook`` opens the first itself, whatever its backend. The second is written by every process
+    of a distributed test at the same time (``LoggerHook.after_test_epoch``), so that the texts can be
+    mixed. Ends with an mmengine (after 0.10.7) that does otherwise.
+    """
+    from mmengine.hooks import checkpoint_hook, logger_hook
+
+    checkpoint_hook.open = _open_replacing
+    logger_hook.dump = master_only(dump)
+
+
+@contextmanager
+def _open_replacing(path: str, mode: str) -> Iterator[IO[Any]]:
+    with replacing(path) as part, part.open(mode) as file:
+        yield file
 
 
 def silence_pkg_resources() -> None:

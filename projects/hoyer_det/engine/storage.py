@@ -1,13 +1,9 @@
 """Lets MMEngine write checkpoints that are whole or not there."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import checkpoint_hook
 
 from ..files import replacing
 
@@ -28,13 +24,3 @@ class AtomicLocalBackend(LocalBackend):
 
 
 register_backend('atomic_local', AtomicLocalBackend, force=True)
-
-
-@contextmanager
-def _open_replacing(path: str, mode: str) -> Iterator[IO[Any]]:
-    with replacing(path) as part, part.open(mode) as file:
-        yield file
-
-
-# The one file that mmengine's CheckpointHook opens itself: the name of the newest checkpoint.
-checkpoint_hook.open = _open_replacing
