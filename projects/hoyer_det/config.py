@@ -53,6 +53,8 @@ def load_config(
     check_keys(cfg, path)
     check_options(cfg, options, path)
     if 'data_root' in options:
+        if not str(options['data_root']):
+            raise ValueError('option data_root=: is empty; give a folder, or . for the current one')
         move_data(cfg, str(options.pop('data_root')), path)
     cfg.merge_from_dict(options)
     if complete:

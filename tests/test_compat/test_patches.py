@@ -53,7 +53,7 @@ def test_patches_end_with_the_next_releases(monkeypatch):
     patches.give_ssd_head_a_loss_cls()
     assert not hasattr(SSDHead, 'loss_cls')
     monkeypatch.delattr(COCO, 'createIndex')
-    patches.take_missing_iscrowd_for_0()
+    patches.take_missing_iscrowd_and_area()
     assert 'createIndex' not in vars(COCO)
 
     monkeypatch.setattr(mmengine, '__version__', '0.10.8')

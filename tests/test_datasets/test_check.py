@@ -322,7 +322,7 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     write_voc_image(voc_folder, 'image0', [voc_object('cell', 9, 9, 9, 9), voc_object('cell')])
     file, clean = tmp_path / 'report.json', tmp_path / 'clean'
     code, output = run(VOC, '--json', file, '--write-clean', clean, *one)
-    assert code == 1 and 'image0, box 0: cell 9, 9, 9, 9' in output and '1 problems' in output
+    assert code == 1 and 'image0, box 0: cell 9, 9, 9, 9' in output and '1 problem' in output
     content = json.loads(file.read_text())
     assert [p['kind'] for p in content['problems']] == ['zero area']
     assert [source['boxes'] for source in content['sources']] == [8, 4]
@@ -338,11 +338,11 @@ def test_file_name_that_is_not_utf8(run: Callable, tmp_path: Path, voc_folder: P
     file, more = tmp_path / 'a.json', ('--annotations-only', '--workers', 1)
     data = ('--cfg-options', f'data_root={voc_folder}')
     code, output = run(VOC, '--json', file, *more, *data)
-    assert code == 1 and r'\udcff: ' in output and output.endswith('1 problems\n')
+    assert code == 1 and r'\udcff: ' in output and output.endswith('1 problem\n')
     (problem,) = json.loads(file.read_text())['problems']
     assert os.fsencode(problem['image']) == b'\xff'
     code, output = run(VOC, '--json', tmp_path, *more, *data)  # the report is not lost
-    assert str(tmp_path) in code and output.endswith('1 problems\n')
+    assert str(tmp_path) in code and output.endswith('1 problem\n')
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f'{DATA} is not there')

@@ -73,7 +73,6 @@ def test_what_is_no_annotation_file_is_named(
         (lambda c: c['images'][1].update(id=5), '2 images have id 5'),
         (lambda c: c['annotations'][1].update(id=1), '2 annotations have id 1'),
         (lambda c: c['categories'][2].pop('name'), r"categories\[2\] lacks 'name'"),
-        (lambda c: c['annotations'][1].pop('area'), r"annotations\[1\] lacks 'area'"),
         (
             lambda c: c['annotations'][0].update(id=[1]),
             r'has id \[1\]; it must be a number or a word',
@@ -150,6 +149,42 @@ def test_crowds_in_words_and_left_out(file: Path, log: list[str]) -> None:
         dataset(file)
 
 
+@pytest.mark.parametrize('area', [None, 'missing'])
+def test_area_that_the_file_leaves_open_is_that_of_the_box(
+    file: Path, log: list[str], area: str | None
+) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        for annotation in content['annotations'][:2]:
+            annotation.pop('area')
+            if area is None:
+                annotation['area'] = None
+
+    boxes = [info['instances'] for info in dataset(file)]
+    change(file, edit)
+    assert [info['instances'] for info in dataset(file)] == boxes
+    assert [a['area'] for a in read_annotations(file)[0]['annotations'][:2]] == [2500, 2700]
+    told = '2 boxes have no area, taken as width * height'
+    assert len([message for message in log if message.endswith(told)]) == 1
+
+
+def test_corners_in_the_place_of_sizes_are_refused(file: Path, log: list[str]) -> None:
+    def to_corners(content: dict[str, Any]) -> None:
+        for annotation in content['annotations']:
+            x, y, w, h = annotation['bbox']
+            annotation['bbox'] = [x, y, x + w, y + h]
+
+    sizes = file.read_text(encoding='utf-8')
+    change(file, to_corners)
+    # Of the seven, those from (30, 5) to (90, 50), (40, 10) to (90, 70), (20.5, 20.5) to (60.5, 60.5) and
+    # (50, 50) to (50.5, 70) leave 96 x 80 pixels when their ends are taken for sizes.
+    with pytest.raises(ValueError, match=r'is \[x1, y1, x2, y2\], as it seems: 4 of 7 boxes reach'):
+        dataset(file)
+    file.write_text(sizes, encoding='utf-8')
+    change(file, lambda content: content['annotations'][0].update(bbox=[10, 20, 90, 50]))
+    assert len(dataset(file)) == 5  # a box that leaves its image by 4 px; the others are no corners
+    assert [m for m in log if m.endswith('1 boxes reach more than a pixel beyond their image')]
+
+
 def test_one_file_under_two_ids_is_logged(file: Path, log: list[str]) -> None:
     change(file, lambda content: content['images'][1].update(file_name='left/a.jpg'))
     dataset(file)
@@ -177,7 +212,10 @@ def test_some_of_the_classes(file: Path, log: list[str]) -> None:
 @pytest.mark.parametrize(
     'classes, problem',
     [
-        (('ring', 'Zelle ä', 'dot'), 'ids order them otherwise'),
+        (
+            ('ring', 'Zelle ä', 'dot'),
+            r'give them in the order of their ids: classes=\[Zelle ä,ring,dot\]',
+        ),
         (('Zelle ä', 'gear'), r"there is no category \['gear'\]"),
     ],
 )
@@ -218,7 +256,8 @@ def test_the_true_boxes_reach_full_average_precision(
 ) -> None:
     # Full only if data set and metric give the same number to the same class.
     if not crowds:
-        change(file, lambda content: [a.pop('iscrowd') for a in content['annotations']])
+        for key in ('iscrowd', 'area'):
+            change(file, lambda content, key=key: [a.pop(key) for a in content['annotations']])
         flags = {box['ignore_flag'] for info in dataset(file) for box in info['instances']}
         assert flags == {0}
     if reads_file:

@@ -110,6 +110,7 @@ OTHERS = [
     flags('check-data voc.py --write-clean voc', '--write-clean', 'exists'),
     flags('check-data voc.py --json voc', 'voc', 'irectory'),
     flags('check-data voc.py --cfg-options data_root=lost', 'lost', 'no such folder'),
+    flags('check-data voc.py --cfg-options data_root=', 'data_root=', 'is empty'),
     flags('convert from-authors lost.pth out.pth', 'lost.pth', 'no such checkpoint'),
     flags('convert to-authors work/epoch_2.pth out.pth', 'epoch_2.pth', 'shortcut=True'),
     flags('convert sideways a.pth b.pth', 'sideways', 'from-authors'),

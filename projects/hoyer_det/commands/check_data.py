@@ -43,7 +43,8 @@ def print_report(report: Report) -> None:
     for source in report.sources:
         uses = ('trained on', source.trains), ('evaluated', source.evaluates)
         use = ' and '.join(name for name, used in uses if used)
-        print(f'{source.file}: {len(source.names)} images, {source.boxes} boxes, {use}')
+        found = f'{len(source.names)} images, {source.boxes} boxes' if source.names else 'not read'
+        print(f'{source.file}: {found}, {use}')
     counts = Counter(problem.kind for problem in report.problems)
     width = max(map(len, counts), default=0)
     for kind, count in counts.most_common():
@@ -55,7 +56,8 @@ def print_report(report: Report) -> None:
             print(f'  {where}{box}: {problem.detail}')
         if count > _SHOWN:
             print(f'  ... and {count - _SHOWN} more (--json FILE lists all)')
-    print(f'\n{len(report.problems)} problems' if counts else 'no problem found')
+    number = len(report.problems)
+    print(f'\n{number} problem{"s" * (number > 1)}' if number else 'no problem found')
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def apply() -> None:
     patches.give_ssd_head_a_loss_cls()
     patches.trust_mmengine_checkpoints()
     patches.read_addresses_as_data()
-    patches.take_missing_iscrowd_for_0()
+    patches.take_missing_iscrowd_and_area()
     patches.write_files_of_hooks_safely()
     patches.silence_pkg_resources()
     patches.guard_fuse_conv_bn()

@@ -87,8 +87,8 @@ def read_addresses_as_data() -> None:
     checkpoint.load_url = functools.partial(load_url, weights_only=True)
 
 
-def take_missing_iscrowd_for_0() -> None:
-    """Let ``CocoMetric(ann_file=...)`` read annotations without ``iscrowd``, as ``CocoDataset`` does.
+def take_missing_iscrowd_and_area() -> None:
+    """Let ``CocoMetric(ann_file=...)`` read boxes without ``iscrowd`` (0) and ``area`` (that of the box).
 
     pycocotools 2.0.11 ends with a ``KeyError`` in the evaluation, after the training. Ends with the first
     release of mmdet after 3.3.0, which must have one meaning for data set and metric.
@@ -102,6 +102,8 @@ def take_missing_iscrowd_for_0() -> None:
     def create_index(self: COCO) -> None:
         for annotation in self.dataset.get('annotations', []):
             annotation.setdefault('iscrowd', 0)
+            if annotation.get('area') is None and 'bbox' in annotation:
+                annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
         super(COCO, self).createIndex()
 
     COCO.createIndex = create_index

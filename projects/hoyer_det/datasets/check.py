@@ -13,6 +13,7 @@ from mmengine.config import Config
 from tqdm.contrib.concurrent import thread_map
 
 from .completion import complete_datasets, iterate_datasets, own_datasets
+from .evaluators import check_evaluators
 from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
 from .voc_format import voc_folders
 
@@ -200,11 +201,13 @@ def _unlisted(sources: list[Source]) -> Iterator[Problem]:
 
 def _start(cfg: Config) -> Iterator[Problem]:
     """Yield what stops training or evaluation at the start though each image is good by itself."""
-    splits = own_datasets(copy.deepcopy(cfg))
+    cfg = copy.deepcopy(cfg)
+    splits = own_datasets(cfg)
     datasets = [dataset for split in splits.values() for dataset in split]
     try:
         if datasets:
             complete_datasets(datasets)
+            check_evaluators(cfg, splits)
         for index, dataset in enumerate(datasets):
             if dataset not in datasets[:index]:
                 DATASETS.build({**dataset, 'pipeline': []})

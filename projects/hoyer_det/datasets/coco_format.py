@@ -29,7 +29,7 @@ from .yolo_format import refuse_yolo
 
 _FIELDS = {
     'images': ('id', 'file_name', 'width', 'height'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox'),
     'categories': ('id', 'name'),
 }
 # COCO's own layout, taken where nothing else is named.
@@ -40,7 +40,7 @@ def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
     """Read and check an annotation file in COCO format.
 
     What has one meaning only is made plain: categories are sorted by their ids, a missing ``iscrowd`` is
-    0 and one written as text is a number.
+    0 and one written as text is a number, a missing ``area`` is that of the box.
 
     Args:
         ann_file: JSON file with ``images``, ``annotations`` (boxes) and ``categories``.
@@ -52,7 +52,7 @@ def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON, has no images, annotations or categories; if one of these lacks
             a field, has the id of another, or refers to what is not there; if two categories have the
-            same name or one has none.
+            same name or one has none; if the boxes are corners instead of (x, y, width, height).
     """
     content = _read_json(ann_file)
     for key, fields in _FIELDS.items():
@@ -85,13 +85,42 @@ def read_annotations(ann_file: str | Path) -> tuple[dict[str, Any], list[str]]:
             )
         texts += isinstance(crowd, str)
         annotation['iscrowd'] = int(str(crowd) in ('1', 'True'))
+    beyond = _beyond(ann_file, content)
+    without = [a for a in content['annotations'] if a.get('area') is None]
+    for annotation in without:
+        annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
     notes = [f'{texts} iscrowd are text instead of a number, taken as numbers'] if texts else []
+    if without:
+        notes.append(f'{len(without)} boxes have no area, taken as width * height')
+    if beyond:
+        notes.append(f'{beyond} boxes reach more than a pixel beyond their image')
     file, count = Counter(image['file_name'] for image in content['images']).most_common(1)[0]
     if count > 1:
         notes.append(
             f'{count} images are the same file {file}: its objects may be spread over several ids'
         )
     return content, notes
+
+
+def _beyond(ann_file: str | Path, content: dict[str, Any]) -> int:
+    """Return how many boxes reach more than a pixel beyond their image.
+
+    Raises:
+        ValueError: If a tenth of them do, and all are within it when they are read as corners.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
+    beyond, corners = 0, True
+    for annotation in content['annotations']:
+        (x, y, w, h), (width, height) = annotation['bbox'], sizes[annotation['image_id']]
+        beyond += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
+        corners = corners and -1 <= x < w <= width + 1 and -1 <= y < h <= height + 1
+    number = len(content['annotations'])
+    if corners and beyond > 0.1 * number:
+        raise ValueError(
+            f'{ann_file}: bbox is [x1, y1, x2, y2], as it seems: {beyond} of {number} boxes reach beyond '
+            'their image, and none does when read so; write [x, y, width, height]'
+        )
+    return beyond
 
 
 def _summary(ann_file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -151,6 +180,8 @@ def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[st
                 '[x, y, width, height]'
             )
         for field in {'width', 'height', 'area'}.intersection(item):
+            if field == 'area' and item[field] is None:
+                continue
             if not isinstance(item[field], int | float):
                 raise ValueError(
                     f'{ann_file}: {key}[{index}] has {field} {shorten(repr(item[field]))}; it must be a '
@@ -273,7 +304,12 @@ class CocoFormatDataset(CocoDataset):
         classes = tuple(self.metainfo['classes'])
         if classes != tuple(name for name in names if name in classes):
             unknown = [name for name in classes if name not in names]
-            problem = f'there is no category {unknown}' if unknown else 'ids order them otherwise'
+            ordered = ','.join(name for name in names if name in classes)
+            problem = (
+                f'there is no category {unknown}'
+                if unknown
+                else f'give them in the order of their ids: classes=[{ordered}]'
+            )
             raise ValueError(
                 f'{ann_file}: its categories are {names}, the classes asked for {classes}; {problem}'
             )
@@ -334,4 +370,4 @@ def annotation_fault(annotation: dict[str, Any], width: float, height: float) ->
         return 'marked ignore'
     if box_width < 1 or box_height < 1:
         return 'less than a pixel wide or high'
-    return None if annotation['area'] > 0 else 'without area'
+    return None if annotation['area'] > 0 else 'area not above 0'

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .coco_format import CocoFormatDataset
+from .evaluators import check_evaluators
 from .faults import shorten
 from .voc_format import VOCFormatDataset
 
@@ -35,13 +36,15 @@ def complete_config(cfg: Config) -> None:
 
     Raises:
         FileNotFoundError: If a folder, a list of images or an annotation file is missing.
-        ValueError: If data sets differ in their classes, or an annotation file is faulty.
+        ValueError: If data sets differ in their classes, an annotation file is faulty, or COCO's metric
+            has another ground truth than the data set.
     """
     splits = own_datasets(cfg)
     datasets = [dataset for split in splits.values() for dataset in split]
     if not datasets:
         return
     classes = complete_datasets(datasets)
+    check_evaluators(cfg, splits)
     _warn_of_overlap(splits)
     set_num_classes(cfg.get('model'), len(classes))
     used = [
