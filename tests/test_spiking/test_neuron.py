@@ -217,6 +217,20 @@ def test_sums_are_kept_in_float32_under_amp(dtype):
     assert layer.threshold.grad.item() == pytest.approx(-0.5 * 0.5 * 4096)
 
 
+def test_gradient_of_the_threshold_does_not_overflow_in_half_precision():
+    # Each saturated potential adds to it; their sum, 4e5 here, is beyond float16.
+    layer = HoyerSpike(threshold=0.5)
+    u = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)).half()
+    with record_hoyer_squares(layer) as squares:
+        layer(u)
+    (1e2 * squares[0]).backward()
+    v = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    clipped = torch.minimum(u.double(), v)
+    (1e2 * clipped.sum() ** 2 / clipped.square().sum()).backward()
+    assert abs(v.grad) > torch.finfo(torch.float16).max
+    assert layer.threshold.grad.item() == pytest.approx(v.grad.item(), rel=1e-3)
+
+
 def test_a_layer_that_does_not_track_leaves_its_buffers():
     layer, u = HoyerSpike(), torch.rand(2, 3, 4, 4)
     expected = layer(u)

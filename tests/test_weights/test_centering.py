@@ -11,14 +11,16 @@ from hoyer_det.backbones.shortcut import ShortcutConvBlock
 from hoyer_det.config import load_config
 from hoyer_det.spiking import HoyerSpike, record_spikes
 from hoyer_det.weights import CenterPotentialsHook, center_potentials
+from mmdet.engine.hooks import MeanTeacherHook
 from mmdet.registry import MODELS
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 _names = itertools.count()
+_GROUPS = dict(norm_cfg=dict(type='GN', num_groups=4))
 _SPIKES = dict(type='HoyerSpike', extremum='channel', threshold=0.5)
 
 
@@ -88,6 +90,41 @@ def test_each_channel_has_the_mean_that_its_bias_drew_and_each_layer_its_deviati
             assert torch.equal(value, before[name]), name
 
 
+def test_groups_are_centred_and_a_second_pass_changes_nothing():
+    class Twice(Detector):
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            super().forward(inputs + 1)  # as on unlabelled or reference images
+            return super().forward(inputs, data_samples, mode)
+
+    models = []
+    for kind in (Detector, Twice):
+        torch.manual_seed(0)
+        model = kind(**_GROUPS)
+        shift = 1 if kind is Detector else 0
+        inputs = [dict(inputs=batch['inputs'] + shift) for batch in batches()]
+        assert center_potentials(model, inputs) == 6
+        models.append(state(model))
+    for name, value in models[0].items():
+        torch.testing.assert_close(models[1][name], value, msg=name)
+
+
+def test_a_teacher_copies_the_centred_student(tmp_path):
+    class Pair(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student, self.teacher = Detector(), Detector().eval().requires_grad_(False)
+
+        def forward(self, inputs, data_samples=None, mode='loss'):
+            return self.student(inputs, data_samples, mode)
+
+    model = Pair()
+    runner_of(model, tmp_path, CenterPotentialsHook(batches=1), MeanTeacherHook()).train()
+    own = dict(model.student.named_parameters())
+    assert len(set(own['vgg.stages.3.1.norm.bias'].tolist())) > 1
+    for name, parameter in model.teacher.named_parameters():
+        torch.testing.assert_close(parameter, own[name], msg=name)
+
+
 def test_without_a_stream_nothing_would_be_left_to_do():
     # The rule keeps what a batch norm gives: the deviation 1, and the bias as the mean.
     model = Detector(in_channels=3)
@@ -134,14 +171,16 @@ def test_deep_neurons_of_the_shipped_network_fire_as_the_first_ones_do(name):
 
 
 def trained(model: Detector) -> Detector:
-    """Let a training batch pass, as a step does."""
-    model.train()(batches()[0]['inputs'])
+    """Take a step of training."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()(batches()[0]['inputs'], mode='loss')['loss'].backward()
+    optimizer.step()
     return model
 
 
-def with_weights_of(twin: Detector) -> Detector:
+def with_weights_of(twin: Detector, **vgg) -> Detector:
     """Return the spiking network with the weights of its twin, as ``load_from`` gives it."""
-    model = Detector()
+    model = Detector(**vgg)
     model.load_state_dict(twin.state_dict(), strict=False)
     return model
 
@@ -151,11 +190,12 @@ def with_weights_of(twin: Detector) -> Detector:
     [
         trained(Detector()),
         with_weights_of(trained(Detector(dict(type='ReLU')))),
+        with_weights_of(trained(Detector(dict(type='ReLU'), **_GROUPS)), **_GROUPS),
         Detector(frozen_stages=4),
         Detector(dict(type='ReLU')),
         Detector(norm_cfg=None),
     ],
-    ids=['trained', 'weights of a trained ReLU twin', 'frozen', 'ReLU', 'without norm'],
+    ids=['trained', 'trained ReLU twin', 'trained twin with GN', 'frozen', 'ReLU', 'without norm'],
 )
 def test_left_alone(model):
     before = state(model)
@@ -169,7 +209,7 @@ def test_new_layers_behind_a_trained_part_are_centred():
         if isinstance(layer, HoyerSpike):
             layer.running_weight.zero_()
         if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_running_stats()
+            layer.reset_parameters()
     before = state(model)
     assert center_potentials(model, batches()) == 2
     changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
@@ -186,14 +226,14 @@ def test_channel_without_deviation_is_no_nan():
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
-def runner_of(model: BaseModel, tmp_path, hook: CenterPotentialsHook) -> Runner:
+def runner_of(model: BaseModel, tmp_path, hook: CenterPotentialsHook, *first: Hook) -> Runner:
     return Runner(
         model,
         str(tmp_path),
         train_dataloader=DataLoader(images(), batch_size=8),
         train_cfg=dict(by_epoch=True, max_epochs=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-        custom_hooks=[dict(type='EMAHook'), hook],
+        custom_hooks=[*first, dict(type='EMAHook'), hook],
         default_hooks=dict(logger=None, checkpoint=None),
         experiment_name=f'centering-{next(_names)}',
     )

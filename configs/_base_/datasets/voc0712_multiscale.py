@@ -15,8 +15,8 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,
-    drop_last=False,  # the sampler of batches does it
-    batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True),
+    drop_last=False,  # the sampler of batches would drop whole ones, too, other numbers in each process
+    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         times=3,
         dataset=dict(

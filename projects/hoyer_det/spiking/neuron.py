@@ -29,7 +29,9 @@ def hoyer_spike(u: Tensor, v: Tensor, layer: 'HoyerSpike') -> tuple[Tensor, ...]
         Spikes, ``H`` (scalar), ``E`` of shape (1,) or (C,), and where there is an ``E``.
     """
     clip = v.abs()
-    c = torch.clamp(u, u.new_zeros(()), clip.to(u.dtype))
+    # In half precision, the sum that is the gradient of v would overflow.
+    wide = u.to(torch.promote_types(u.dtype, torch.float32))
+    c = torch.clamp(wide, wide.new_zeros(()), clip.to(wide.dtype))
     dims = [d for d in range(u.dim()) if d != 1 or layer.extremum != 'channel']
     first, second = power_sums(c, dims, layer.synchronise)
     square = square_of_sums(first.sum(), second.sum())

@@ -17,7 +17,7 @@ from ..engine.distillation_hook import incomparable
 from ..engine.runner_parts import detector
 from ..spiking import spiking_layers
 from ..twins import make_twin
-from ..weights import convert_from_ann
+from ..weights import CalibrateFromANNHook
 from ..weights.reading import drop_starts, read_checkpoint
 from .differences import learning_settings
 from .stages import MakeRunner, Resume, StagedTraining, name_visualizer
@@ -114,7 +114,7 @@ class FromTwin(StagedTraining):
         runner = make_runner(cfg)
         model = detector(runner)
         load_twin(model, self._checkpoint('twin'))
-        runner.logger.info(convert_from_ann(model, runner.train_loop.dataloader))
+        CalibrateFromANNHook().before_train(runner)
         metrics = runner.val()
         runner.save_checkpoint(
             cfg.work_dir,

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..kernels import plain_kernels
 from ..spiking import HoyerSpike, spiking_layers
-from .first_batches import merge, restart_averages, run
+from .first_batches import first_batches, kept_generators, merge, restart_averages, run
 from .from_ann import modules_from_ann
 from .matching import best_channel_scales, best_threshold, match_inputs, samples
 
@@ -56,6 +56,8 @@ class CalibrateFromANNHook(Hook):
         ValueError: If a number is below 1, or the model has no ``HoyerSpike`` in training mode.
     """
 
+    priority = 'HIGH'  # before MMDetection's MeanTeacherHook copies the student
+
     def __init__(self, batches: int = 6, candidates: int = 24, only_from_ann: bool = False) -> None:
         if min(batches, candidates) < 1:
             raise ValueError(
@@ -73,7 +75,9 @@ class CalibrateFromANNHook(Hook):
         if self.only_from_ann and (runner._load_from or not any(modules_from_ann(model))):
             runner.logger.info('Weights do not come from a ReLU network: nothing to convert')
             return
-        summary = convert_from_ann(model, runner.train_dataloader, self.batches, self.candidates)
+        batches = first_batches(runner, self.batches)
+        with kept_generators():
+            summary = convert_from_ann(model, batches, self.batches, self.candidates)
         restart_averages(runner, model)
         runner.logger.info(summary)
 

@@ -16,7 +16,7 @@ from torch import nn
 from ..backbones.blocks import SecondForward
 from ..backbones.shortcut import ShortcutConvBlock, Stream
 from ..spiking import HoyerSpike
-from .first_batches import merge, restart_averages, run
+from .first_batches import first_batches, kept_generators, merge, restart_averages, run
 from .from_ann import modules_from_ann
 
 
@@ -48,6 +48,8 @@ class CenterPotentialsHook(Hook):
         ValueError: If it is below 1.
     """
 
+    priority = 'HIGH'  # before MMDetection's MeanTeacherHook copies the student
+
     def __init__(self, batches: int = 4) -> None:
         if batches < 1:
             raise ValueError(f'CenterPotentialsHook: batches={batches} must be at least 1')
@@ -58,12 +60,13 @@ class CenterPotentialsHook(Hook):
         if runner.iter > 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if any(modules_from_ann(model)):
+        if any(modules_from_ann(model)) or not _fresh_blocks(model.train()):
             return
-        centred = center_potentials(model, runner.train_dataloader, self.batches)
-        if centred:
-            restart_averages(runner, model)
-            runner.logger.info(f'Potentials of {centred} untrained blocks with shortcuts centred')
+        batches = first_batches(runner, self.batches)
+        with kept_generators():
+            centred = center_potentials(model, batches, self.batches)
+        restart_averages(runner, model)
+        runner.logger.info(f'Potentials of {centred} untrained blocks with shortcuts centred')
 
 
 def center_potentials(model: nn.Module, dataloader: Iterable[Any], batches: int = 4) -> int:
@@ -77,16 +80,27 @@ def center_potentials(model: nn.Module, dataloader: Iterable[Any], batches: int 
     Returns:
         The number of blocks that were centred.
     """
-    model.train()
-    blocks = [m for m in model.modules() if isinstance(m, ShortcutConvBlock) and _is_fresh(m)]
+    blocks = _fresh_blocks(model.train())
     if not blocks:
         return 0
+    waiting = set(blocks)
+
+    def center(block: ShortcutConvBlock, inputs: tuple[Any, ...], output: Stream) -> Stream:
+        if block not in waiting:  # runs again, as on the unlabelled images of semi-supervised data
+            return output
+        waiting.remove(block)
+        return _center(block, output)
+
     # Nothing is trained: running averages stay, and observers see no spikes.
     with torch.no_grad(), SecondForward(model), ExitStack() as hooks:
         for block in blocks:
-            hooks.enter_context(block.register_forward_hook(_center))
+            hooks.enter_context(block.register_forward_hook(center))
         run(model, merge(list(islice(dataloader, batches))))
     return len(blocks)
+
+
+def _fresh_blocks(model: nn.Module) -> list[ShortcutConvBlock]:
+    return [m for m in model.modules() if isinstance(m, ShortcutConvBlock) and _is_fresh(m)]
 
 
 def _is_fresh(block: ShortcutConvBlock) -> bool:
@@ -97,10 +111,12 @@ def _is_fresh(block: ShortcutConvBlock) -> bool:
     # Of a ReLU twin's weights the norm alone can tell that they were trained.
     counts = [block.act.running_weight, getattr(norm, 'num_batches_tracked', None)]
     trained = any(bool((count > 0).any()) for count in counts if count is not None)
+    if norm.weight is not None:  # GroupNorm counts nothing
+        trained |= bool((norm.weight != 1).any())
     return block.act.training and norm.bias.requires_grad and not trained
 
 
-def _center(block: ShortcutConvBlock, inputs: tuple[Any, ...], output: Stream) -> Stream:
+def _center(block: ShortcutConvBlock, output: Stream) -> Stream:
     """Set a block by its potential (N, C, H, W); return what it hands on from now on."""
     potential = output[1]
     moments = torch.stack([potential.mean((0, 2, 3)), potential.square().mean((0, 2, 3))])
