@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def check_threshold(score_thr: float) -> None:
     """Make sure that a least score can be one.
 
     Raises:
-        ValueError: If it is not from 0 to 1.
+        ValueError: If it is not a number from 0 to 1.
     """
-    if not 0 <= score_thr <= 1:
-        raise ValueError(f'score_thr {score_thr}: must be from 0 to 1')
+    if not isinstance(score_thr, Real) or not 0 <= score_thr <= 1:
+        raise ValueError(f'score_thr {score_thr!r}: must be a number from 0 to 1')

@@ -19,7 +19,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
 
     def warning(logger: MMLogger, message: object, *args: object, **kwargs: object) -> None:
-        if 'learning rate' in str(message):
+        if 'random weights' in str(message):
             lines.append(str(message))
 
     monkeypatch.setattr(MMLogger, 'warning', warning, raising=False)
@@ -32,6 +32,23 @@ def test_slow_backbone(said, tmp_path):
     (line,) = said
     assert line.startswith('backbone: has random weights and learns at 0.1 of the learning rate')
     assert 'custom_keys.backbone.lr_mult=1.0' in line
+
+
+def test_frozen_convolutions(said, tmp_path):
+    model = build_ssd()
+    first, *_ = [m for m in model.backbone.modules() if isinstance(m, torch.nn.Conv2d)]
+    first.weight.requires_grad = False
+    train(model, [HoyerRegularizerHook(1e-8)], tmp_path)
+    (line,) = said
+    assert (
+        line.startswith('backbone: has random weights, and 1 of its ') and 'frozen_stages' in line
+    )
+    said.clear()
+    model.requires_grad_(False).bbox_head.requires_grad_(
+        True
+    )  # all of it: a part that is kept as it is
+    train(model, [HoyerRegularizerHook(1e-8)], tmp_path)
+    assert not said
 
 
 def test_equal_rates(said, tmp_path):

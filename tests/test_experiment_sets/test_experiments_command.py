@@ -98,6 +98,12 @@ def test_table_gives_mean_spread_and_share(tmp_path):
     assert '| first | 0.300 ± 0.141 | 2 |  |  | 1.00 |' in table
     assert '| second | 0.150 ± 0.071 | 2 | 0.50 of first | 5.500 ± 0.707 | 1.00 |' in table
     assert '| third | 0.300 ± 0.000 | 2 | 2.00 of second |  | 1.00 |' in table
+    # Of seeds that the reference has not: the share is that of the others.
+    (work_dir(tmp_path, runs[0], 0) / 'result.json').unlink()
+    (work_dir(tmp_path, runs[1], 0) / 'result.json').unlink()
+    table = write_report(ExperimentSet('Two', runs, ''), tmp_path, seeds=2)
+    assert '| second | 0.200 | 1 | 0.50 of first |' in table
+    assert '| third | 0.300 ± 0.000 | 2 | 1.50 of second |' in table
 
 
 def test_runs_of_other_settings_or_data_are_not_taken_for_the_wanted(tmp_path, monkeypatch):

@@ -91,9 +91,15 @@ def test_an_array_that_is_no_image_is_refused(detector, image):
         detector.predict(image)
 
 
-@pytest.mark.parametrize('score_thr', [float('nan'), 2, -0.1])
+@pytest.mark.parametrize('item', [torch.zeros(3, 8, 8), 2.5, None])
+def test_what_is_no_input_is_named(detector, item):
+    with pytest.raises(ValueError, match=f'{type(item).__name__}: no input; give files'):
+        detector.predict(item)
+
+
+@pytest.mark.parametrize('score_thr', [float('nan'), 2, -0.1, '0.3', None])
 def test_a_threshold_that_is_no_score_is_refused(detector, score_thr):
-    with pytest.raises(ValueError, match='must be from 0 to 1'):
+    with pytest.raises(ValueError, match='must be a number from 0 to 1'):
         detector.predict(np.zeros((8, 8, 3), np.uint8), score_thr)
 
 

@@ -128,6 +128,7 @@ OTHERS = [
     flags('experiments lost', 'lost', 'voc_sample'),
     flags('experiments probe --seeds 0', '--seeds', 'at least 1'),
     flags('experiments probe --runs spiking lost --out none', '--runs lost', 'relu, spiking, '),
+    flags('experiments probe --runs relu --report', '--runs', 'not with --report'),
     flags('experiments probe --report --out lost', '--out lost', 'no training there has a result'),
     flags('experiments probe --report --out voc.py', 'voc.py', 'is a file'),
     flags('download-data mnist', 'mnist', 'choose from'),

@@ -36,6 +36,8 @@ def main() -> None:
     experiments = SETS[args.name]
     out = Path(args.out or Path('work_dirs/experiments') / args.name)
     with one_line_errors():
+        if args.report and args.runs:
+            raise ValueError('--runs: not with --report, which writes the table of the whole set')
         if args.seeds < 1:
             raise ValueError(f'--seeds {args.seeds}: must be at least 1')
         check_folder('--out', out)

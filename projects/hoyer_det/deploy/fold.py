@@ -31,6 +31,7 @@ HEADS = ('bbox_head', 'rpn_head', 'roi_head')
 _BITS = 8
 _HEAD_BITS = 8
 _FP32_STEM_BITS = 12
+_READS = {'image': 'reads the image', 'spikes': 'reads spikes', 'real': 'reads real values'}
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,11 @@ class _Fold:
     def _round(self, place: Place, grids: dict[nn.Module, Tensor]) -> None:
         """Round the weights of a convolution whose sums are read as real values."""
         conv, reading = place.conv.layer, self._reading(place)
-        bits, note = self.bits, 'read as real values'
+        bits, note = self.bits, f'{_READS[reading.kind]}, gives real values'
         if self._name(place).startswith(HEADS):
             bits = self.head_bits
         if reading.kind == 'image':
-            bits, note = self.stem_bits, 'reads the image'
+            bits, note = self.stem_bits, _READS['image']
             if place.act:
                 grids[conv] = stream_grid([conv], [reading])
         exact = conv in grids

@@ -1,4 +1,4 @@
-"""Finds spiking parts that begin at random weights and learn more slowly than the rest."""
+"""Finds spiking parts that begin at random weights and learn more slowly than the rest, or not at all."""
 
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -9,10 +9,10 @@ from ..weights.reading import initialisations, reads_file
 
 
 def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
-    """Log a line for each part whose learning rate suits pre-trained weights that it has not.
+    """Log a line for each part that is trained as if it had pre-trained weights, which it has not.
 
-    DETR's descendants train their backbone at a tenth of the rate. A config that replaces the backbone by
-    a spiking one keeps that without an error.
+    DETR's descendants train their backbone at a tenth of the rate, and many configs freeze its first
+    stages. A config that replaces the backbone by a spiking one keeps that without an error.
 
     Args:
         runner: Runner whose optimizer is built. Weights that it loads itself, or resumes from, count as
@@ -37,6 +37,13 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
         from_file = any(reads_file(init) for _, init in initialisations(part))
         if not trained or not spiking_layers(part) or from_file:
             continue
+        convs = [m for m in part.modules() if isinstance(m, nn.Conv2d)]
+        frozen = sum(not conv.weight.requires_grad for conv in convs)
+        if frozen:
+            runner.logger.warning(
+                f'{name}: has random weights, and {frozen} of its {len(convs)} convolutions are frozen; set '
+                'frozen_stages=-1 and norm_eval=False, or start from weights (docs/pretrained_weights.md)'
+            )
         if max(trained) < rate:
             share = max(trained) / rate
             runner.logger.warning(

@@ -43,7 +43,7 @@ def _results(out: Path, run: Run, seeds: int) -> list[dict[str, Any]]:
     for seed in range(seeds):
         check_settings(work_dir(out, run, seed), run, seed)
     files = [work_dir(out, run, seed) / RESULT for seed in range(seeds)]
-    return [read_json(file) for file in files if file.is_file()]
+    return [{'seed': s, **read_json(file)} for s, file in enumerate(files) if file.is_file()]
 
 
 def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]]) -> str:
@@ -60,9 +60,9 @@ def _table(experiments: ExperimentSet, results: dict[str, list[dict[str, Any]]])
         if not finals:
             rows.append(f'| {name} | not run | | | | |')
             continue
-        reference = _finals(results[references[name]])
-        whole = statistics.mean(reference) if reference and name != references[name] else 0
-        part = f'{statistics.mean(finals) / whole:.2f} of {references[name]}' if whole else ''
+        reference = references[name]
+        share = None if name == reference else _share(found, results[reference])
+        part = '' if share is None else f'{share:.2f} of {reference}'
         hours = sum(result['seconds'] for result in found) / len(found) / 3600
         losses = [result['loss'] for result in found if result.get('loss') is not None]
         loss = spread(losses, '.3f') if losses else ''
@@ -75,6 +75,15 @@ def spread(values: Sequence[float], form: str) -> str:
     """Return mean and, of several values, standard deviation as text, each in a format."""
     text = format(statistics.mean(values), form)
     return text + (f' ± {statistics.stdev(values):{form}}' if len(values) > 1 else '')
+
+
+def _share(found: list[dict[str, Any]], reference: list[dict[str, Any]]) -> float | None:
+    """Return the share of the reference's mean figure over the seeds that both have, None without any."""
+    seeds = {r['seed'] for r in found} & {r['seed'] for r in reference}
+    own, whole = (
+        sum(_finals([r for r in results if r['seed'] in seeds])) for results in (found, reference)
+    )
+    return own / whole if whole else None
 
 
 def _finals(results: list[dict[str, Any]]) -> list[float]:

@@ -127,7 +127,8 @@ def find_sources(inputs: Sequence[str | Path | int]) -> list[Source]:
 
     Raises:
         FileNotFoundError: If there is no such file, or none fits a glob.
-        ValueError: If a folder has no image, or no frame of a video or camera can be read.
+        ValueError: If an input is none of these, a folder has no image, or no frame of a video or camera
+            can be read.
     """
     found: dict[str | int, str | int] = {}
     for item in inputs:
@@ -142,6 +143,11 @@ def find_sources(inputs: Sequence[str | Path | int]) -> list[Source]:
 def _expand(item: str | Path | int) -> list[str | int]:
     if isinstance(item, int):
         return [item]
+    if not isinstance(item, str | os.PathLike):
+        raise ValueError(
+            f'{type(item).__name__}: no input; give files, folders, globs, numbers of cameras, or BGR pixels '
+            'as a NumPy array (of a PIL image: numpy.asarray(image)[..., ::-1])'
+        )
     text = str(item)
     path = Path(item)
     if path.is_dir():
