@@ -55,6 +55,8 @@ def test_json_and_pictures(run, checkpoint, tmp_path):
     content = json.loads(Path('detections/detections.json').read_text())
     named = [(image['file_name'], image.get('frame')) for image in content['images']]
     assert named == [(first, None), (second, None), (video, 0), (video, 1), (also, None)]
+    pictures = [image['picture'] for image in content['images']]
+    assert pictures == ['a_b.jpg', 'c.jpg', 'v.mp4', 'v.mp4', 'c_2.jpg']
     assert all((image['width'], image['height']) == (96, 80) for image in content['images'])
     assert [category['name'] for category in content['categories']] == list(CLASSES)
     results = load(checkpoint, 'cpu').predict([first, second, video, also], score_thr=0.15)

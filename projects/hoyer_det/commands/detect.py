@@ -72,6 +72,7 @@ class Run:
 
     Attributes:
         results: Detections of each image or frame so far.
+        pictures: Name of the file with the drawing of each.
         unreadable: A line for each image that could not be read or resized.
         incomplete: A line for each video with fewer frames than it announces.
     """
@@ -81,6 +82,7 @@ class Run:
         self.score_thr: float = args.score_thr
         self.show: bool = args.show
         self.results: list[Detections] = []
+        self.pictures: list[str] = []
         self.unreadable: list[str] = []
         self.incomplete: list[str] = []
 
@@ -114,6 +116,7 @@ class Run:
                 else:
                     video.write(picture)
                 self.results.append(found)
+                self.pictures.append(path.name)
                 if self.show and not show(picture, 0 if video is None else 1):
                     return False
         if source.incomplete:
@@ -123,7 +126,10 @@ class Run:
 
 def _write_results(run: Run, args: argparse.Namespace) -> None:
     info = dict(model=args.model, score_thr=args.score_thr, hoyer_det=__version__)
-    write_json(args.out_dir / JSON_NAME, to_coco(run.results, run.model.classes, **info))
+    content = to_coco(run.results, run.model.classes, **info)
+    for image, picture in zip(content['images'], run.pictures, strict=True):
+        image['picture'] = picture
+    write_json(args.out_dir / JSON_NAME, content)
 
 
 def main() -> None:
