@@ -177,7 +177,10 @@ def test_corners_in_the_place_of_sizes_are_refused(file: Path, log: list[str]) -
     change(file, to_corners)
     # Of the seven, those from (30, 5) to (90, 50), (40, 10) to (90, 70), (20.5, 20.5) to (60.5, 60.5) and
     # (50, 50) to (50.5, 70) leave 96 x 80 pixels when their ends are taken for sizes.
-    with pytest.raises(ValueError, match=r'is \[x1, y1, x2, y2\], as it seems: 4 of 7 boxes reach'):
+    with pytest.raises(
+        ValueError,
+        match=r'is \[x1, y1, x2, y2\], as it seems: 4 of 7 boxes reach beyond their image, 0 when read so',
+    ):
         dataset(file)
     file.write_text(sizes, encoding='utf-8')
     change(file, lambda content: content['annotations'][0].update(bbox=[10, 20, 90, 50]))

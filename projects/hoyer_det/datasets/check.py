@@ -12,8 +12,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from tqdm.contrib.concurrent import thread_map
 
-from .completion import complete_datasets, iterate_datasets, own_datasets
-from .evaluators import check_evaluators
+from .completion import complete_datasets, count_datasets, iterate_datasets, own_datasets
+from .evaluators import complete_evaluators
 from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
 from .voc_format import voc_folders
 
@@ -207,7 +207,7 @@ def _start(cfg: Config) -> Iterator[Problem]:
     try:
         if datasets:
             complete_datasets(datasets)
-            check_evaluators(cfg, splits)
+            complete_evaluators(cfg, splits, count_datasets(cfg))
         for index, dataset in enumerate(datasets):
             if dataset not in datasets[:index]:
                 DATASETS.build({**dataset, 'pipeline': []})

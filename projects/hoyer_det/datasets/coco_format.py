@@ -106,19 +106,19 @@ def _beyond(ann_file: str | Path, content: dict[str, Any]) -> int:
     """Return how many boxes reach more than a pixel beyond their image.
 
     Raises:
-        ValueError: If a tenth of them do, and all are within it when they are read as corners.
+        ValueError: If most do, and nearly all are within it when they are read as corners.
     """
     sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
-    beyond, corners = 0, True
+    beyond = corners = 0
     for annotation in content['annotations']:
         (x, y, w, h), (width, height) = annotation['bbox'], sizes[annotation['image_id']]
         beyond += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
-        corners = corners and -1 <= x < w <= width + 1 and -1 <= y < h <= height + 1
+        corners += -1 <= x <= w <= width + 1 and -1 <= y <= h <= height + 1
     number = len(content['annotations'])
-    if corners and beyond > 0.1 * number:
+    if beyond > 0.5 * number and corners >= 0.95 * number:
         raise ValueError(
             f'{ann_file}: bbox is [x1, y1, x2, y2], as it seems: {beyond} of {number} boxes reach beyond '
-            'their image, and none does when read so; write [x, y, width, height]'
+            f'their image, {number - corners} when read so; write [x, y, width, height]'
         )
     return beyond
 

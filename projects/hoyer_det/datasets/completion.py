@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .coco_format import CocoFormatDataset
-from .evaluators import check_evaluators
+from .evaluators import complete_evaluators
 from .faults import shorten
 from .voc_format import VOCFormatDataset
 
@@ -29,7 +29,8 @@ def complete_config(cfg: Config) -> None:
     :func:`set_num_classes`. A data set without ``data_root`` gets the config's, one in COCO format
     without ``ann_file`` or folder of images those that the config names ``train_ann``,
     ``train_images``, ``val_ann`` and ``val_images`` (for testing: what is used for validation).
-    Classes given to the first data set hold for all. A complete config stays as it is.
+    Classes given to the first data set hold for all. COCO's metric takes its ground truth from the
+    samples, see :func:`~hoyer_det.datasets.evaluators.complete_evaluators`. A complete config stays as it is.
 
     Args:
         cfg: Config of a detector.
@@ -37,14 +38,14 @@ def complete_config(cfg: Config) -> None:
     Raises:
         FileNotFoundError: If a folder, a list of images or an annotation file is missing.
         ValueError: If data sets differ in their classes, an annotation file is faulty, or COCO's metric
-            has another ground truth than the data set.
+            reads another file than the data set.
     """
     splits = own_datasets(cfg)
     datasets = [dataset for split in splits.values() for dataset in split]
     if not datasets:
         return
     classes = complete_datasets(datasets)
-    check_evaluators(cfg, splits)
+    complete_evaluators(cfg, splits, count_datasets(cfg))
     _warn_of_overlap(splits)
     set_num_classes(cfg.get('model'), len(classes))
     used = [
@@ -110,6 +111,11 @@ def iterate_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> Iterator[
     for key in loaders:
         if cfg.get(key) is not None:
             yield from walk(cfg[key]['dataset'])
+
+
+def count_datasets(cfg: Config) -> dict[str, int]:
+    """Return the number of data sets of each loader."""
+    return {key: len(list(iterate_datasets(cfg, (key,)))) for key in LOADERS}
 
 
 def set_num_classes(model: Any, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Makes sure that COCO's metric counts the objects of the data set that is evaluated."""
+"""Gives COCO's metric the objects of the data set that is evaluated as its ground truth."""
 
 import os
 from collections.abc import Iterator
@@ -7,30 +7,61 @@ from typing import Any
 from mmengine.config import Config
 
 _METRICS = ('CocoMetric', 'FasterCocoMetric')
+# Of PackDetInputs, its default; and what the metric reads from each sample.
+_META_KEYS = (
+    'img_id',
+    'img_path',
+    'ori_shape',
+    'img_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+)
+_READ = ('img_id', 'ori_shape', 'instances')
 
 
-def check_evaluators(cfg: Config, splits: dict[str, list[Any]]) -> None:
-    """Compare the ground truth of ``CocoMetric`` with the data set, before hours of training.
+def complete_evaluators(
+    cfg: Config, splits: dict[str, list[Any]], datasets: dict[str, int]
+) -> None:
+    """Let ``CocoMetric`` count what the data set has: its classes in their order, its boxes, its images.
+
+    Read from the annotation file, categories would be in the order of the file, and images that the data
+    set leaves out (``indices``) would count as missed. So boxes are taken from the samples, in place; for
+    masks the file stays, with its categories sorted.
 
     Args:
-        cfg: Config of a detector.
+        cfg: Config of a detector, changed in place.
         splits: The configs of the VOC- and COCO-format data sets of each loader, with their files.
+        datasets: The number of all data sets of each loader. Where there are others, or several have a file
+            that holds all, the metric stays as it is.
 
     Raises:
-        ValueError: If ``ann_file`` is another file than that of the data set, whose other images would count
-            as missed; or if neither it nor the samples give the ground truth.
+        ValueError: If ``ann_file`` is another file than that of the data set.
     """
     for split in ('val', 'test'):
-        datasets = splits[f'{split}_dataloader']
-        if len(datasets) != 1:  # of several, the metric may well read a file that holds all
+        loader = f'{split}_dataloader'
+        own = splits[loader]
+        if not own or len(own) != datasets[loader]:
             continue
-        (dataset,) = datasets
-        for key, evaluator in _coco_metrics(cfg, f'{split}_evaluator'):
-            _check(key, evaluator.get('ann_file'), f'{split}_dataloader', dataset)
+        for key, metric in _coco_metrics(cfg, f'{split}_evaluator'):
+            file = metric.get('ann_file')
+            if file is not None and (len(own) > 1 or own[0].type != 'CocoFormatDataset'):
+                continue
+            if file is not None:
+                _check_file(f'{key}.ann_file', file, loader, own[0])
+                if metric.get('metric', 'bbox') not in ('bbox', ['bbox']):
+                    metric['sort_categories'] = True
+                    continue
+                metric['ann_file'] = None
+            for pipeline in (
+                *(dataset.get('pipeline') for dataset in own),
+                cfg.get('tta_pipeline'),
+            ):
+                _hand_on(pipeline)
 
 
 def _coco_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield each evaluator of a split that is COCO's metric, with its key."""
+    """Yield each evaluator of a split that is COCO's metric, behind its key."""
     evaluators = cfg.get(key) or []
     if isinstance(evaluators, dict):
         evaluators = [evaluators]
@@ -41,19 +72,22 @@ def _coco_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any]]:
             yield key.format(index), evaluator
 
 
-def _check(key: str, file: str | None, loader: str, dataset: Any) -> None:
-    if file is None:
-        steps = [
-            step for step in dataset.get('pipeline') or [] if step.get('type') == 'PackDetInputs'
-        ]
-        if any('instances' not in step.get('meta_keys', ()) for step in steps):
-            raise ValueError(
-                f'{key}: has no ground truth; give it the annotation file ({key}.ann_file=FILE), or add '
-                f"'instances' to the meta_keys of PackDetInputs in {loader}.dataset.pipeline"
-            )
-    elif dataset.type == 'CocoFormatDataset':
-        own = os.path.join(dataset.get('data_root') or '', dataset.ann_file)
-        if os.path.realpath(file) != os.path.realpath(own):
-            raise ValueError(
-                f'{key}.ann_file={file}: is not the file that {loader} evaluates; name that one: {own}'
-            )
+def _check_file(key: str, file: str, loader: str, dataset: Any) -> None:
+    own = os.path.join(dataset.get('data_root') or '', dataset.ann_file)
+    if os.path.realpath(file) != os.path.realpath(own):
+        raise ValueError(
+            f'{key}={file}: is not the file that {loader} evaluates, {own}; name that one, or leave ann_file '
+            'out'
+        )
+
+
+def _hand_on(steps: Any) -> None:
+    """Let every ``PackDetInputs`` of a pipeline hand on what the metric reads."""
+    if isinstance(steps, list | tuple):
+        for step in steps:
+            _hand_on(step)
+    elif isinstance(steps, dict):
+        if steps.get('type') == 'PackDetInputs':
+            keys = tuple(steps.get('meta_keys', _META_KEYS))
+            steps['meta_keys'] = (*keys, *(key for key in _READ if key not in keys))
+        _hand_on(steps.get('transforms'))
