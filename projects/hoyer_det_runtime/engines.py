@@ -49,7 +49,9 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
             f'engine {name!r}: is not installed here ({error}); pip install {error.name or name}'
         ) from error
     except (RuntimeError, ValueError, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        # OpenVINO begins with lines of its source code.
+        first = lines[-1 if lines[0].startswith('Exception from ') else 0]
         if name == 'spikes' and isinstance(error, RuntimeError):  # it cannot be compiled here
             warnings.warn(f'ONNX Runtime runs instead of the spike engine: {first}', stacklevel=2)
             return open_engine('onnxruntime', path, threads)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from hoyer_det.config import load_config
-from hoyer_det.datasets.yolo_format import convert_yolo, label_file
+from hoyer_det.datasets.yolo_format import convert_yolo, label_file, read_labels
 from mmdet.registry import DATASETS
 from PIL import Image
 from warm import Warm
@@ -135,6 +135,12 @@ def test_lines_that_repeat_names_of_labelimg_and_a_byte_order_mark(folder, tmp_p
     assert f'e.g. in {labels / "c.txt"}' in printed and 'belong to no image' not in printed
 
 
+def test_fractions_that_rounding_took_out_of_0_to_1_are_clipped(folder, tmp_path):
+    file = folder / 'labels' / 'val' / 'c.txt'
+    file.write_text('0 0.5 0.5 1.0000001 1\n1 -0.0001 0.5 0.4 0.5\n')
+    assert list(read_labels(file, 3)) == [(0, (0, 0, 1, 1)), (1, (-0.2, 0.25, 0.2, 0.75))]
+
+
 def test_label_file_is_found_as_ultralytics_does():
     assert label_file(Path('/d/images/x/images/a.b.png')) == Path('/d/images/x/labels/a.b.txt')
     assert label_file(Path('/d/images.jpg')) == Path('/d/images.txt')
@@ -149,6 +155,7 @@ def test_label_file_is_found_as_ultralytics_does():
         ('3 0.5 0.5 0.1 0.1', 'class 3; the YAML file names 0 to 2'),
         ('0.5 0.5 0.5 0.1 0.1', 'class 0.5; the YAML file names 0 to 2'),
         ('0 40 0.5 0.1 0.1', '40 does not lie in 0 to 1'),
+        ('0 0.5 0.5 1.0020001 0.1', '1.0020001 does not lie in 0 to 1'),
         ('0 0.5 0.5 -0.1 0.1', '-0.1 does not lie in 0 to 1'),
         ('0 nan 0.5 0.1 0.1', 'nan does not lie in 0 to 1'),
     ],

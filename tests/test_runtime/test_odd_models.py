@@ -309,6 +309,17 @@ def test_an_engine_whose_error_says_nothing(monkeypatch):
         open_engine('onnxruntime', 'm.onnx')
 
 
+def test_the_reason_of_openvino_is_told(monkeypatch):
+    def fail(path):
+        raise RuntimeError(
+            'Exception from src/core.cpp:84:\nCheck failed at a.hpp:3:\nKernel is larger\n'
+        )
+
+    monkeypatch.setattr('hoyer_det_runtime.engines.OnnxRuntime', fail)
+    with pytest.raises(ValueError, match=r'cannot be run by onnxruntime \(Kernel is larger\)'):
+        open_engine('onnxruntime', 'm.onnx')
+
+
 def test_a_forked_process_computes_with_one_thread():
     """Threads of OpenMP do not survive a fork: the child waited for them for ever."""
     model = random_network(5)

@@ -147,6 +147,45 @@ def test_teacher_may_change_until_fine_tuning_has_a_checkpoint(
         FromTwin(cfg, 0.5, teacher, resume=True)
 
 
+class Caught(Exception):
+    pass
+
+
+def test_conversion_starts_from_the_twin_alone(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.update(work_dir=str(tmp_path), load_from='other.pth', resume=True)
+    training, made = FromTwin(cfg, 0.5), []
+
+    def make_runner(stage):
+        made.append((stage.load_from, stage.resume))
+        raise Caught
+
+    with pytest.raises(Caught):
+        training._convert(make_runner)
+    assert made == [(None, False)]  # MMEngine would load them when it validates
+
+
+@pytest.mark.parametrize('teacher, stage', [(True, 'twin'), (False, 'fine-tuning')])
+def test_twin_that_is_gone_is_needed_by_a_teacher_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: bool, stage: str
+) -> None:
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    cfg.work_dir = str(tmp_path)
+    training = FromTwin(cfg, 0.5, teacher)
+    (tmp_path / 'converted.pth').touch()
+    training.stages = dict(
+        twin=dict(checkpoint='gone.pth', metrics={}),
+        conversion=dict(checkpoint='converted.pth', metrics={}),
+    )
+
+    def train(name, *_):
+        raise Caught(name)
+
+    monkeypatch.setattr(training, '_train', train)
+    with pytest.raises(Caught, match=stage):
+        training.run(lambda cfg: None, None)
+
+
 def test_last_epoch_must_be_saved(tmp_path: Path) -> None:
     cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
     cfg.work_dir = str(tmp_path)

@@ -49,6 +49,12 @@ def test_other_settings_are_said(checkpoint: str, options, said: str, capsys) ->
     assert cfg.randomness.seed == 5 and cfg.load_from == checkpoint and cfg.resume
 
 
+def test_where_nothing_is_there_yet_it_begins_as_without(capsys) -> None:
+    cfg = demo({'load_from': 'start.pth'})
+    resume_from(cfg, None)
+    assert (cfg.load_from, cfg.resume) == ('start.pth', False)
+
+
 @pytest.mark.parametrize('key', ['train_dataloader.batch_size', 'optim_wrapper.optimizer.lr'])
 def test_other_steps_are_refused(checkpoint: str, key: str) -> None:
     with pytest.raises(ValueError, match=f'was trained with {key}=.*, now it is 3, .*load_from='):

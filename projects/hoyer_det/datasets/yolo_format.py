@@ -23,6 +23,7 @@ from .image_size import seen_size
 
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 _SPLITS = ('train', 'val', 'test')
+_ROUNDING = 1e-3  # by which fractions may leave 0 to 1; they are clipped
 
 
 def convert_yolo(source: str | Path, out: str | Path, copy: bool = False) -> dict[str, int]:
@@ -312,12 +313,13 @@ def read_labels(
             )
         if label not in range(classes):
             raise ValueError(f'{where}: class {label:g}; the YAML file names 0 to {classes - 1}')
-        outside = [value for value in values if not 0 <= value <= 1]
+        outside = [value for value in values if not -_ROUNDING <= value <= 1 + _ROUNDING]
         if outside:
             raise ValueError(
-                f'{where}: {outside[0]:g} does not lie in 0 to 1; values are fractions of the width and '
+                f'{where}: {outside[0]:.10g} does not lie in 0 to 1; values are fractions of the width and '
                 'height of the image'
             )
+        values = [min(max(value, 0.0), 1.0) for value in values]
         if len(values) == 4:
             x, y, width, height = values
             box = x - width / 2, y - height / 2, x + width / 2, y + height / 2

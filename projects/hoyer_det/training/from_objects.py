@@ -42,11 +42,12 @@ class FromObjects(StagedTraining):
         if epochs < 1:
             raise ValueError(f'--object-epochs {epochs}: must be at least 1')
         _refuse_other_starts(cfg)
-        names = dict(objects=epochs)
-        if cfg.train_cfg.get('max_epochs') is not None:
-            names['detector'] = cfg.train_cfg.max_epochs
-        plan = dict(epochs=names, **learning_settings(cfg))
-        super().__init__(cfg, '--from-objects', plan, names, resume)
+        loop = cfg.train_cfg
+        unit = 'epochs' if loop.get('max_epochs') is not None else 'iters'
+        of_detector = f'{loop[f"max_{unit}"]} {unit.replace("iters", "iterations")}'
+        lengths = dict(objects=f'{epochs} epochs', detector=of_detector)
+        plan = dict(lengths=lengths, **learning_settings(cfg))
+        super().__init__(cfg, '--from-objects', plan, lengths, resume)
         self._detector = copy.deepcopy(cfg)
         with torch.device('meta'):  # a mistake in it shows before the classifier is trained
             MODELS.build(copy.deepcopy(cfg.model))

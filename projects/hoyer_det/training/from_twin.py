@@ -55,8 +55,11 @@ class FromTwin(StagedTraining):
     ) -> None:
         epochs = _epochs(cfg, share)
         plan = dict(epochs=list(epochs), teacher=teacher, **learning_settings(cfg))
-        names = dict(zip(('twin', 'fine-tuning'), epochs, strict=True))
-        super().__init__(cfg, '--from-twin', plan, names, resume, of_last=('teacher',))
+        lengths = {
+            name: f'{number} epochs'
+            for name, number in zip(('twin', 'fine-tuning'), epochs, strict=True)
+        }
+        super().__init__(cfg, '--from-twin', plan, lengths, resume, of_last=('teacher',))
         self._twin = make_twin(cfg, 'relu')
         self._twin.work_dir = str(self.work_dir / 'twin')
         _shorten(self._twin, epochs[0])
@@ -92,7 +95,7 @@ class FromTwin(StagedTraining):
         Raises:
             ValueError: If the twin has a head that cannot teach, before it is trained.
         """
-        if not self._complete('twin'):
+        if not self._complete('twin') and (self._teacher or not self._complete('conversion')):
             check = partial(check_teacher, file=self._tuned.filename) if self._teacher else None
             self._train('twin', self._twin, partial(make_runner, check=check), resume)
         if not self._complete('conversion'):
@@ -108,6 +111,7 @@ class FromTwin(StagedTraining):
     def _convert(self, make_runner: MakeRunner) -> None:
         cfg = copy.deepcopy(self._tuned)
         cfg.work_dir = str(self.work_dir / 'conversion')
+        cfg.load_from, cfg.resume = None, False  # the weights are the twin's
         cfg.experiment_name = 'conversion'
         name_visualizer(cfg, 'conversion')
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']

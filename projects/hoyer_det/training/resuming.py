@@ -58,7 +58,7 @@ def how_to_go_on(work_dir: str, begun: bool = False) -> str:
 
 
 def resume_from(cfg: Config, checkpoint: str | None) -> None:
-    """Let a training go on from a checkpoint; from the beginning where there is none.
+    """Let a training go on from a checkpoint; begin as without ``--resume`` where there is none.
 
     Args:
         cfg: Completed config, changed in place.
@@ -68,10 +68,10 @@ def resume_from(cfg: Config, checkpoint: str | None) -> None:
         ValueError: If the checkpoint does not belong to the config, or was trained with another optimizer
             or schedule.
     """
-    cfg.resume = True
-    cfg.load_from = checkpoint
-    if checkpoint is None:
+    cfg.resume = checkpoint is not None
+    if checkpoint is None:  # nothing there yet: it starts from `load_from`, if there is one
         return
+    cfg.load_from = checkpoint
     _, meta = load_trained(cfg, checkpoint)
     if 'seed' in meta:  # else the order of the images would be another from here on
         asked = (cfg.get('randomness') or {}).get('seed')

@@ -31,7 +31,7 @@ class StagedTraining:
         cfg: Config of the last stage, with a ``work_dir``.
         flag: Flag of ``hoyer-det train`` that asks for it, for messages.
         plan: What must be the same to go on with what is in the folder.
-        epochs: Epochs of the stages that train, by name.
+        lengths: How long the stages are that train, by name: ``'24 epochs'``.
         resume: Whether to go on with it.
         of_last: Keys of the plan that may change until the last stage has a checkpoint.
 
@@ -48,7 +48,7 @@ class StagedTraining:
         cfg: Config,
         flag: str,
         plan: dict[str, Any],
-        epochs: dict[str, int],
+        lengths: dict[str, str],
         resume: bool = False,
         of_last: tuple[str, ...] = (),
     ) -> None:
@@ -57,7 +57,7 @@ class StagedTraining:
         self.resume = resume
         self.plan = plan
         self.stages: dict[str, dict[str, Any]] = {}
-        self._epochs = epochs
+        self._lengths = lengths
         self._flag = flag
         self._note = note_of(cfg.work_dir, flag)
         self._read_note(of_last)
@@ -73,16 +73,13 @@ class StagedTraining:
         for name, stage in self.stages.items():
             shown = {key: stage['metrics'][key] for key in _SHOWN if key in stage['metrics']}
             values = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
-            length = f'{self._epochs[name]} epochs' if name in self._epochs else 'no training'
+            length = self._lengths.get(name, 'no training')
             lines.append(f'{name:<12} {length:<12} {values}  {stage["checkpoint"]}')
         return '\n'.join(lines)
 
     def _train(self, name: str, cfg: Config, make_runner: MakeRunner, resume: Resume) -> None:
-        start = cfg.get('load_from')
         if self.resume:
             resume(cfg)
-            if cfg.load_from is None:  # nothing there yet
-                cfg.resume, cfg.load_from = False, start
         runner = make_runner(cfg)
         self._write_note()
         last = _LastMetrics()
@@ -127,7 +124,8 @@ class StagedTraining:
             ) from None
         if not any(self.work_dir.glob('*.pth')):
             plan.update({key: self.plan[key] for key in of_last})
-        difference = first_difference(plan, self.plan)
+        # Data may move while a training is interrupted.
+        difference = first_difference(*(_without(each, 'data_root') for each in (plan, self.plan)))
         if difference is not None:
             name, before, now = difference
             raise ValueError(
@@ -135,10 +133,24 @@ class StagedTraining:
                 'flags and settings, or choose another --work-dir'
             )
 
+        moved = first_difference(plan, self.plan)
+        if moved is not None:
+            name, before, now = moved
+            print(
+                f'{name}={now!r}: was {before!r} when this training began; it counts from here on'
+            )
+
     def _write_note(self) -> None:
         if is_main_process():
             write_json(self._note, dict(plan=self.plan, stages=self.stages))
         barrier()
+
+
+def _without(value: Any, key: str) -> Any:
+    """Return a nested value without what stands under a key, at any depth."""
+    if isinstance(value, dict):
+        return {name: _without(each, key) for name, each in value.items() if name != key}
+    return [_without(each, key) for each in value] if isinstance(value, list | tuple) else value
 
 
 class _LastMetrics(Hook):
