@@ -1,10 +1,12 @@
 """Operation counts against hand calculations, brute force and other projects' counters."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CONFIGS
-from hoyer_det.analysis import OperationCounter, traffic
+from hoyer_det.analysis import OperationCounter, operations, traffic
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.config import load_config
@@ -105,6 +107,19 @@ def test_effective_operations_equal_the_products_with_an_active_input(layer):
             assert counted.dense == layer(x).numel() * layer.weight[0].numel()
         else:
             assert counted.dense == x.numel() * layer.weight[0].numel()
+
+
+def test_convolution_that_is_not_exact_counts_whole_taps(monkeypatch):
+    """As those by Winograd's algorithm, which cuDNN may choose."""
+    aten = operations.aten
+
+    def inexact(*args):
+        return aten.convolution(*args) - 1e-5
+
+    fake = SimpleNamespace(convolution=inexact, add=aten.add, add_=aten.add_)
+    monkeypatch.setattr(operations, 'aten', fake)
+    (layer,) = count(nn.Conv2d(2, 3, 3), [torch.ones(1, 2, 5, 5)]).layers
+    assert layer.effective == layer.dense == 9 * 18 * 3
 
 
 def test_what_an_input_is_holds_for_all_images():
