@@ -87,6 +87,20 @@ def make_twin(cfg: Config, kind: str) -> Config:
     )
 
 
+def relu_model(cfg: Config) -> dict[str, Any]:
+    """Return the model's config of the ReLU twin, of an experiment or of its onebit or level twin.
+
+    Args:
+        cfg: Config of a detector or classifier with ``HoyerSpike`` neurons; it stays as it is.
+
+    Raises:
+        ValueError: If it has no such twin, as :func:`make_twin`.
+    """
+    if cfg.get('twin') in ('onebit', 'level'):  # but for the level of the neurons, the original
+        return _replace(copy.deepcopy(cfg._cfg_dict.model), 'relu')
+    return make_twin(cfg, 'relu').model
+
+
 def twin_hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Return the hooks of an experiment that its twin keeps, as the twin has them.
 

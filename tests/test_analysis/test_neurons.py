@@ -2,10 +2,16 @@
 
 import pytest
 import torch
-from hoyer_det.analysis import NeuronRecorder, change_potentials, observe_neurons
+from hoyer_det.analysis import Measurement, NeuronRecorder, change_potentials, observe_neurons
+from hoyer_det.analysis.explanations import neuron_explanations
 from hoyer_det.analysis.neurons import choose_maps, firing_levels
+from hoyer_det.analysis.tables import neuron_rows, totals
 from hoyer_det.backbones.blocks import SpikingConvBlock
+from hoyer_det.detectors.conversion import ACTIVATIONS, convert_activations
+from hoyer_det.detectors.forward_trace import trace_forward
 from hoyer_det.spiking import HoyerSpike
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 from torch import nn
 
 
@@ -49,6 +55,70 @@ def test_rates_channels_and_maps():
 def test_a_layer_that_runs_twice_counts_twice():
     layer = record(trained(), IMAGES)
     assert layer.rates == [5 / 12] and layer.neurons == 4
+
+
+# Two images of two tokens and of one; of three channels the first fires always, the last never.
+TOKENS = [torch.tensor([[[1.0, 0.0, 0.0], [2.0, 1.0, 0.5]]]), torch.tensor([[[1.5, 0.0, -1.0]]])]
+
+
+def test_channels_of_tokens_are_the_last_dimension():
+    layer = record(trained(), *([image] for image in TOKENS), map_images=[0])
+    assert layer.fired.tolist() == [3, 1, 0] and layer.neurons == 3 and layer.total == 9
+    assert (layer.channels, layer.dead, layer.saturated) == (3, 1, 1)
+    assert layer.rates == [3 / 6, 1 / 3] and layer.mean_rate == pytest.approx(4 / 9)
+    assert not layer.maps
+
+
+def test_channels_of_features_are_the_second_dimension():
+    layer = record(trained(), *([image[0]] for image in TOKENS))
+    assert layer.fired.tolist() == [3, 1, 0] and layer.neurons == 3
+
+
+def test_channels_with_an_extremum_each_are_those_of_the_neuron():
+    """Of tokens too: a level holds for each entry of dimension 1."""
+    neuron = HoyerSpike(extremum='channel', num_features=2).eval()
+    neuron.running_weight.fill_(1.0)
+    neuron.running_extremum.copy_(torch.tensor([0.5, 3.0]))
+    layer = record(neuron, [TOKENS[0]])
+    assert layer.fired.tolist() == [1, 0] and layer.neurons == 3
+    # Of the potentials 1, 0, 0 at level 0.5 and 2, 1, 0.5 at level 3 none is near.
+    assert layer.near == 0
+
+
+def test_a_layer_whose_channels_change_in_number_has_rates_but_no_channels():
+    maps = [torch.ones(1, side, 1, 2) for side in (2, 3, 2)]
+    maps[0][0, 0] = 0
+    net = nn.Sequential(trained())
+    recorder = NeuronRecorder(net)
+    for x in maps:
+        with recorder.image():
+            net(x)
+    measured = Measurement([], {}, [], recorder.layers, 3, {}, 1)
+    (row,) = neuron_rows(measured)
+    assert row['spike_rate'] == 12 / 14
+    assert (row['spike_rate_min'], row['spike_rate_max']) == (0.5, 1.0)
+    assert row['channels'] is row['dead_channels'] is row['saturated_channels'] is None
+    found = totals(measured)
+    assert (found['spikes'], found['neurons']) == (12 / 3, 14 / 3)
+    assert found['channels'] == found['dead_channels'] == found['saturated_channels'] == 0
+    assert list(neuron_explanations(measured)) == ['0']  # it fires more often than not
+
+
+def test_swin_is_recorded_on_images_of_two_sizes():
+    init_default_scope('mmdet')
+    widths = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2], mlp_ratio=3)
+    places = dict(strides=[4, 2], window_size=4, out_indices=(0, 1))
+    net = MODELS.build(dict(type='SwinTransformer', **widths, **places))
+    trace = trace_forward(net, ACTIVATIONS, [lambda net: net(torch.rand(1, 3, 32, 32))])
+    convert_activations(net, dict(type='HoyerSpike'), trace)
+    net.eval()  # returns nothing
+    recorder = NeuronRecorder(net)
+    for width in (32, 64):
+        with torch.no_grad(), recorder.image():
+            net(torch.rand(1, 3, 32, width))
+    # The hidden layers are three times 8 and 16 wide, at a quarter and an eighth of the sides.
+    assert [layer.channels for layer in recorder.layers.values()] == [24, 48]
+    assert [layer.neurons for layer in recorder.layers.values()] == [8 * 8 + 8 * 16, 4 * 4 + 4 * 8]
 
 
 def test_histogram_of_potentials_in_units_of_the_threshold():

@@ -1,13 +1,16 @@
 """Operation counts against hand calculations, brute force and other projects' counters."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CONFIGS
-from hoyer_det.analysis import OperationCounter, traffic
+from hoyer_det.analysis import OperationCounter, operations, traffic
 from hoyer_det.analysis.crosscheck import mmengine_dense, spikingjelly_operations
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.config import load_config
+from hoyer_det.deploy import RoundedConv2d
 from hoyer_det.spiking import HoyerSpike, LIFSpike
 from mmcv.cnn.bricks import ConvWS2d
 from narrow import narrow_model
@@ -104,6 +107,19 @@ def test_effective_operations_equal_the_products_with_an_active_input(layer):
             assert counted.dense == layer(x).numel() * layer.weight[0].numel()
         else:
             assert counted.dense == x.numel() * layer.weight[0].numel()
+
+
+def test_convolution_that_is_not_exact_counts_whole_taps(monkeypatch):
+    """As those by Winograd's algorithm, which cuDNN may choose."""
+    aten = operations.aten
+
+    def inexact(*args):
+        return aten.convolution(*args) - 1e-5
+
+    fake = SimpleNamespace(convolution=inexact, add=aten.add, add_=aten.add_)
+    monkeypatch.setattr(operations, 'aten', fake)
+    (layer,) = count(nn.Conv2d(2, 3, 3), [torch.ones(1, 2, 5, 5)]).layers
+    assert layer.effective == layer.dense == 9 * 18 * 3
 
 
 def test_what_an_input_is_holds_for_all_images():
@@ -229,6 +245,7 @@ def test_views_of_a_parameter_are_weights_each_once():
     'layer',
     [
         ConvWS2d(4, 8, 3),
+        RoundedConv2d(4, 8, 3, bits=4),
         parametrizations.weight_norm(nn.Conv2d(4, 8, 3)),
         parametrizations.weight_norm(nn.Linear(5, 8)),
     ],
@@ -242,6 +259,51 @@ def test_weights_that_are_computed_anew_count_once_and_are_no_inputs(layer):
     assert counted.inputs == 2 * x.numel()
     assert counted.weights == layer.weight.numel() + 8
     assert not counter.not_counted and not counter.not_run
+
+
+class Padded(nn.Module):
+    """A 1x1 kernel that a branch of RepVGG pads to 3x3 before it is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.ones(2, 4, 1, 1))
+
+    def forward(self, x):
+        return F.conv2d(x, F.pad(self.kernel, (1, 1, 1, 1)) * 0.5, padding=1)
+
+
+def test_kernel_that_is_computed_from_weights_alone_is_a_weight():
+    x = torch.ones(1, 4, 5, 5)
+    (counted,) = count(Padded(), [x, x]).layers
+    assert counted.inputs == 2 * 100 and counted.input_kind == 'binary'
+    assert counted.weights == 2 * 4 * 9
+
+
+class Predicted(nn.Module):
+    """Masks by kernels that the network predicts, one for each object, as in SOLOv2."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 8, 1)
+        self.kernels = nn.Linear(1, 8)
+
+    def forward(self, x):
+        image, objects = x
+        kernels = self.kernels.weight.new_zeros(objects, 8)
+        kernels[:] = self.kernels(torch.ones(objects, 1) * image.mean())
+        return F.conv2d(self.features(image), kernels.view(objects, 8, 1, 1))
+
+
+def test_kernels_that_the_network_predicts_are_inputs():
+    net = Predicted()
+    images = [(torch.rand(1, 3, 4, 4), objects) for objects in (5, 6, 7)]
+    layers = {layer.name: layer for layer in count(net, images).layers}
+    masks = layers[':convolution']
+    # 18 kernels of 8 numbers, and three times 8 features at 16 places.
+    assert masks.weights == 0 and masks.inputs == 18 * 8 + 3 * 8 * 16
+    assert masks.dense == 18 * 8 * 16 and masks.written_real == 18 * 16
+    assert masks.input_kind == 'real' and masks.calls == 3
+    assert layers['features'].weights == 3 * 8 + 8 and layers['kernels'].weights == 8 + 8
 
 
 class Borrowed(nn.Module):

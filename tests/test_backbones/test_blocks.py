@@ -50,6 +50,16 @@ def test_neurons_of_conv_modules_learn_their_channels():
         use_spiking_conv_modules(nn.Sequential(wrong))
 
 
+@pytest.mark.parametrize('order', [('norm', 'act', 'conv'), ('act', 'conv', 'norm')])
+def test_neuron_before_the_convolution_has_the_channels_that_it_reads(order):
+    """As in the neck of NAS-FCOS."""
+    module = ConvModule(3, 5, 1, norm_cfg=dict(type='BN'), act_cfg=CHANNEL, order=order)
+    net = nn.Sequential(module)
+    use_spiking_conv_modules(net)
+    assert net[0].activate.running_extremum.numel() == 3
+    assert net(torch.randn(2, 3, 4, 4)).shape == (2, 5, 4, 4)
+
+
 def test_setting_the_channels_keeps_an_average_that_is_there():
     layer = HoyerSpike(extremum='channel')
     layer.set_channels(3)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hoyer_det.detectors import SpikePerCall, spiking_detector
 from hoyer_det.spiking import spiking_layers
+from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
@@ -192,6 +193,32 @@ def test_average_made_before_the_first_batch_follows_channelwise_extrema(name):
     assert channelwise > 10
     with torch.no_grad():
         average.module.eval()(**batch(model, training=False), mode='predict')
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_images_may_have_other_channels_than_three(channels):
+    cfg = small_config('retinanet')
+    cfg.data_preprocessor = dict(type='DetDataPreprocessor')
+    cfg.backbone.in_channels = channels
+    model = MODELS.build(dict(type='SpikingDetector', detector=cfg))
+    assert {name.split('.')[0] for name in spiking_layers(model)} == {'backbone', 'bbox_head'}
+    with torch.no_grad():
+        scores, _ = model(torch.rand(1, channels, 64, 64), mode='tensor')
+    assert scores[0].shape[-2:] == (8, 8)
+
+
+class FoldedResNet(ResNet):
+    """Lays squares of 2 x 2 pixels on one another, so that its first convolution reads 12 channels."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pixel_unshuffle(x, 2))
+
+
+def test_first_convolution_need_not_read_the_image():
+    cfg = small_config('retinanet')
+    cfg.backbone.update(type=FoldedResNet, in_channels=12)
+    model = MODELS.build(dict(type='SpikingDetector', detector=cfg))
+    assert len(spiking_layers(model)) == len(spiking_layers(build_spiking('retinanet')))
 
 
 def test_build_leaves_the_generators_alone():

@@ -6,11 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import CONFIGS
+from hoyer_det.config import load_config
 from hoyer_det.engine import DistillationHook
 from hoyer_det.engine.distillation_hook import _difference, distillation, incomparable
+from hoyer_det.spiking import spiking_layers
+from hoyer_det.twins import make_twin
 from mmdet.models.dense_heads import SSDHead, YOLOV3Head
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from narrow import narrow_model
 from tiny_ssd import Watch, build_ssd, train
 from torch import nn
 
@@ -85,6 +90,23 @@ def test_student_learns_from_a_teacher_that_stays_as_it_is(tmp_path, monkeypatch
     assert not hook._teacher.training
     # Nothing listens any more.
     assert not model._forward_hooks and not model.bbox_head._forward_hooks
+
+
+@pytest.mark.parametrize('kind', [None, 'onebit', 'level'])
+def test_relu_twin_teaches_the_twins_that_have_neurons_too(kind, tmp_path):
+    cfg = load_config(CONFIGS / 'hoyer_ssd_shapes.py', complete=False)
+    narrow_model(cfg)  # narrows the config
+    teacher = MODELS.build(make_twin(cfg, 'relu').model)
+    file = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=teacher.state_dict(), meta={}), file)
+    cfg.custom_hooks = [dict(type='DistillationHook', checkpoint=file)]
+    trained = make_twin(cfg, kind) if kind else cfg
+    watch = Watch()
+    model = MODELS.build(trained.model)
+    train(model, [*trained.custom_hooks, watch], tmp_path / 'run', iters=2, cfg=trained)
+    assert len(watch.logs) == 2 and all(log['loss_distill'] > 0 for log in watch.logs)
+    levels = {layer.extremum for layer in spiking_layers(model).values()}
+    assert levels == {'fixed' if kind else 'channel'}
 
 
 def test_other_weights_are_refused(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 import hoyer_det  # noqa: F401
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
@@ -102,7 +102,14 @@ class Watch(Hook):
         self.logs.append(outputs)
 
 
-def train(model: nn.Module, hooks: list[Any], folder: Path, iters: int = 1, **optim: Any) -> Runner:
+def train(
+    model: nn.Module,
+    hooks: list[Any],
+    folder: Path,
+    iters: int = 1,
+    cfg: Config | None = None,
+    **optim: Any,
+) -> Runner:
     """Train by a real Runner on ``iters`` batches of two images, in order."""
     data = [item for seed in range(iters) for item in images(2, seed)]
     runner = Runner(
@@ -120,6 +127,7 @@ def train(model: nn.Module, hooks: list[Any], folder: Path, iters: int = 1, **op
         default_scope='mmdet',
         log_level='ERROR',
         experiment_name=f'tiny_ssd_{next(_names)}',
+        cfg=cfg,
     )
     runner.train()
     return runner

@@ -52,6 +52,8 @@ def neuron_explanations(measured: Measurement) -> dict[str, str]:
                 'fires more often than not: most of its potentials lie above the firing level, and '
                 'what reads it can skip less than half'
             )
+        if layer.channels is None:
+            continue
         if 10 * layer.dead > layer.channels:
             reasons.append(
                 f'{layer.dead} of {layer.channels} channels never fired on these images: to what reads '

@@ -23,8 +23,10 @@ class NeuronStatistics:
         levels: Firing levels s * E in the units of z, one or one per channel.
         low: Lower edge of the histogram.
         high: Upper edge.
-        fired: Spikes of each channel, shape (C,), int64.
-        neurons: Neurons of one channel.
+        fired: Spikes of each channel, shape (C,), int64; None where the number of channels changed from
+            one input to the next, so that none of them is the same twice.
+        spikes: Spikes of all channels.
+        total: Neurons of all channels.
         rates: Spike rate of each image.
         maps: Share of the channels that fire at each place, (H, W), by number of the image.
         counts: Potentials in each bin of the histogram, float64.
@@ -37,8 +39,9 @@ class NeuronStatistics:
     levels: Tensor
     low: float
     high: float
-    fired: Tensor
-    neurons: int = 0
+    fired: Tensor | None
+    spikes: int = 0
+    total: int = 0
     rates: list[float] = field(default_factory=list)
     maps: dict[int, Tensor] = field(default_factory=dict)
     counts: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
@@ -47,29 +50,41 @@ class NeuronStatistics:
     near: int = 0
 
     @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.fired)
+    def channels(self) -> int | None:
+        """Number of channels; None where it changed."""
+        return None if self.fired is None else len(self.fired)
 
     @property
-    def total(self) -> int:
-        """Neurons of all channels."""
-        return self.neurons * self.channels
+    def neurons(self) -> int | None:
+        """Neurons of one channel; None where the number of channels changed."""
+        return None if self.fired is None else self.total // len(self.fired)
 
     @property
     def mean_rate(self) -> float:
         """Spike rate over all images."""
-        return int(self.fired.sum()) / self.total
+        return self.spikes / self.total
 
     @property
-    def dead(self) -> int:
-        """Channels that never fired."""
-        return int((self.fired == 0).sum())
+    def dead(self) -> int | None:
+        """Channels that never fired; None where their number changed."""
+        return None if self.fired is None else int((self.fired == 0).sum())
 
     @property
-    def saturated(self) -> int:
-        """Channels in which every neuron fired on every image."""
-        return int((self.fired == self.neurons).sum())
+    def saturated(self) -> int | None:
+        """Channels in which every neuron fired on every image; None where their number changed."""
+        return None if self.fired is None else int((self.fired == self.neurons).sum())
+
+    def count(self, fired: Tensor, total: int) -> None:
+        """Add the spikes of one application.
+
+        Args:
+            fired: Spikes of each channel, shape (C,), int64.
+            total: Neurons of all channels.
+        """
+        if self.fired is not None:
+            self.fired = self.fired + fired if len(fired) == len(self.fired) else None
+        self.spikes += int(fired.sum())
+        self.total += total
 
     @property
     def near_share(self) -> float:
@@ -78,7 +93,7 @@ class NeuronStatistics:
 
 
 class NeuronRecorder:
-    """Collects statistics of all neurons; channels are dimension 1.
+    """Collects statistics of all neurons, by the channels of :func:`channel_dimension`.
 
     The range of a layer's histogram covers [-0.5, 1.5] and all but two in a thousand of the potentials
     of its first application; what falls outside later is counted as such.
@@ -119,13 +134,13 @@ class NeuronRecorder:
         threshold = float(layer.threshold.detach().abs())
         levels = firing_levels(layer)
         z = potential.float() / threshold
+        channels = channel_dimension(layer, spikes)
         if name not in self.layers:
-            fired = torch.zeros(spikes.size(1), dtype=torch.int64)
+            fired = torch.zeros(spikes.size(channels), dtype=torch.int64)
             self.layers[name] = NeuronStatistics(threshold, levels.cpu(), *_range(z), fired)
         found = self.layers[name]
-        fired = spikes.ne(0).transpose(0, 1).flatten(1).sum(1).cpu()
-        found.fired += fired
-        found.neurons += spikes.numel() // found.channels
+        fired = spikes.ne(0).movedim(channels, 0).flatten(1).sum(1).cpu()
+        found.count(fired, spikes.numel())
         image = self._this_image.setdefault(name, [0, 0])
         image[0] += int(fired.sum())
         image[1] += spikes.numel()
@@ -136,6 +151,16 @@ class NeuronRecorder:
         found.above += int((z > found.high).sum())
         level = levels.view(1, -1, *[1] * (z.dim() - 2))
         found.near += int(((z - level).abs() < NEAR).sum())
+
+
+def channel_dimension(layer: HoyerSpike, x: Tensor) -> int:
+    """Return the dimension of the channels in what a layer reads or sends.
+
+    Args:
+        layer: Neuron; where it has an extremum for each channel, these are its own, dimension 1.
+        x: Otherwise features (N, C), tokens (N, L, C) of a transformer, or maps (N, C, H, W).
+    """
+    return 2 if x.dim() == 3 and layer.extremum != 'channel' else 1
 
 
 def firing_levels(layer: HoyerSpike) -> Tensor:

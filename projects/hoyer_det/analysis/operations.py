@@ -124,6 +124,7 @@ class OperationCounter(TorchDispatchMode):
         self._entries: dict[str, LayerOperations] = {}
         self._weights: dict[str, set[int | torch.Size]] = {}
         self._parameters: set[int] = set()
+        self._computed: dict[int, Tensor] = {}
         self._images = 0
         self._this_image: dict[str, list[int]] = {}
         self._pooled: list[tuple[Tensor, int, int]] = []
@@ -149,7 +150,7 @@ class OperationCounter(TorchDispatchMode):
             with self:
                 yield
         self._write_real()
-        self._last, self._pooled = None, []
+        self._last, self._pooled, self._computed = None, [], {}
         for name, (active, inputs) in self._this_image.items():
             self._entries[name].densities.append(active / max(inputs, 1))
         for entry in self._entries.values():
@@ -215,7 +216,7 @@ class OperationCounter(TorchDispatchMode):
             layer = self._running[-1][0]
             self._blind[layer or name] = f'{name}: {_NOT_COUNTED[name]}'
             self._counted.add(layer)
-            self._used |= {_storage(x) for x in tree_leaves(args) if isinstance(x, Tensor)}
+            self._used |= {_storage(x) for x in _tensors(args)}
         elif func in (aten.add.Tensor, aten.add_.Tensor):
             self._add(args[0], args[1], out)
         elif func in _RULES:
@@ -223,7 +224,22 @@ class OperationCounter(TorchDispatchMode):
         elif 'max_pool' in name:
             pooled = out[0] if isinstance(out, tuple) else out
             self._pooled.append((pooled, args[0].numel(), int(torch.count_nonzero(args[0]))))
+        self._follow(_tensors((args, kwargs)), out)
         return out
+
+    def _follow(self, read: list[Tensor], out: Any) -> None:
+        """Remember what is computed from weights and single numbers, as a normalised kernel is."""
+        read = [x for x in read if x.dim() and x.numel()]
+        if read and self._are_weights(read):
+            # Kept until the image is done: their memory would go to other tensors.
+            self._computed.update((_storage(x), x) for x in _tensors(out))
+        else:
+            for x in _tensors(out):  # what is written in place is of weights alone no more
+                self._computed.pop(_storage(x), None)
+
+    def _are_weights(self, tensors: list[Tensor]) -> bool:
+        storages = {_storage(x) for x in tensors}
+        return storages <= self._parameters | self._computed.keys()
 
     def _count(self, product: '_Product') -> None:
         self._write_real()
@@ -239,10 +255,12 @@ class OperationCounter(TorchDispatchMode):
             if pooled is product.read:
                 entry.unpooled = entry.unpooled[0] + elements, entry.unpooled[1] + active
         weight = product.weight
-        if is_own or product.kind == 'convolution' or _storage(weight) in self._parameters:
+        computed = product.kind == 'convolution' and self._are_weights([weight])
+        if is_own or computed or _storage(weight) in self._parameters:
             self._count_weights(entry, weight, product.bias)
         else:
-            self._read(entry, weight)  # a product of two activations
+            # A product of two activations, or a kernel that the network predicts.
+            self._read(entry, weight)
         self._last, self._unwritten = entry, product.outputs
 
     def _count_weights(self, entry: LayerOperations, weight: Tensor, bias: int = 0) -> None:
@@ -263,7 +281,7 @@ class OperationCounter(TorchDispatchMode):
         # Where its input is not contiguous, a linear layer adds the bias apart.
         if layer == name and isinstance(y, Tensor) and y is getattr(module, 'bias', None):
             self._count_weights(self._last, y)
-        elif _is_map(x) and _is_map(y) and x.shape == y.shape:
+        elif _is_map(x) and _is_map(y) and x.shape == y.shape and not self._are_weights([x, y]):
             self._count_addition(y, out)
 
     def _count_addition(self, other: Tensor, out: Tensor) -> None:
@@ -307,6 +325,10 @@ def _kind(x: Tensor) -> str:
 
 def _is_map(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dim() == 4 and x.is_floating_point()
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
 
 
 def _storage(x: Tensor) -> int:
@@ -367,7 +389,8 @@ def _convolution(args: tuple, out: Tensor) -> _Product:
         weight,
         0 if bias is None else bias.numel(),
         places * weight[0].numel(),
-        int(taps.sum(dtype=torch.float64)) * filters,
+        # Not every algorithm of a convolution adds up exactly (Winograd, FFT).
+        int(taps.round().sum(dtype=torch.float64)) * filters,
         out.numel(),
     )
 

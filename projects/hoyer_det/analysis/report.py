@@ -85,6 +85,7 @@ def render(analysis: Analysis) -> str:
         digits=digits,
         percent='{:.1%}'.format,
         density=density,
+        known=lambda count: '-' if count is None else count,
         both=lambda cost: f'{digits(cost["compute_uj"])} | {digits(cost["total_uj"])}',
     )
     rows = {name: layer_rows(m, analysis.table) for name, m in analysis.models.items()}

@@ -117,7 +117,7 @@ def layer_rows(measured: Measurement, table: EnergyTable) -> list[dict[str, Any]
 
 
 def neuron_rows(measured: Measurement) -> list[dict[str, Any]]:
-    """Return a row for each layer of neurons.
+    """Return a row for each layer of neurons; of channels None where their number changed.
 
     Args:
         measured: What was counted on a network.
@@ -152,7 +152,8 @@ def totals(measured: Measurement) -> dict[str, float | None]:
     dense = sum(layer.dense for layer in layers)
     binary = sum(layer.dense for layer in layers if layer.input_kind == 'binary')
     total = sum(layer.total for layer in neurons)
-    fired = sum(int(layer.fired.sum()) for layer in neurons)
+    fired = sum(layer.spikes for layer in neurons)
+    by_channel = [layer for layer in neurons if layer.channels is not None]
     result = {
         'images': images,
         'parameters': measured.parameters,
@@ -168,9 +169,9 @@ def totals(measured: Measurement) -> dict[str, float | None]:
         'spikes': fired / images,
         'spike_rate': fired / max(total, 1),
         'near_level': sum(layer.near for layer in neurons) / max(total, 1),
-        'channels': sum(layer.channels for layer in neurons),
-        'dead_channels': sum(layer.dead for layer in neurons),
-        'saturated_channels': sum(layer.saturated for layer in neurons),
+        'channels': sum(layer.channels for layer in by_channel),
+        'dead_channels': sum(layer.dead for layer in by_channel),
+        'saturated_channels': sum(layer.saturated for layer in by_channel),
     }
     result.update(of_neurons if neurons else dict.fromkeys(of_neurons))
     for number_format in NUMBER_FORMATS:

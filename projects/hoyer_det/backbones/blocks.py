@@ -112,7 +112,8 @@ def use_spiking_conv_modules(module: nn.Module) -> None:
             act = getattr(child, 'activate', None)
             if type(child) is not ConvModule or not isinstance(act, HoyerSpike):
                 continue
-            act.set_channels(child.out_channels)
+            first = child.order.index('act') < child.order.index('conv')
+            act.set_channels(child.in_channels if first else child.out_channels)
             spiking = SpikingConvModule.__new__(SpikingConvModule)
             spiking.__dict__.update(child.__dict__)
             setattr(parent, name, spiking)

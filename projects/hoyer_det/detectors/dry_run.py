@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from mmdet.models import BaseDetector, BaseMOTModel, DetDataPreprocessor, TrackDataPreprocessor
+from mmdet.models.backbones.csp_darknet import Focus
 from mmdet.models.task_modules.samplers import BaseSampler
 from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
 from mmengine.config import ConfigDict
@@ -15,6 +16,7 @@ from .forward_trace import ForwardTrace, trace_forward
 
 # Sides of the images in pixels: the larger ones for detectors of a fixed size, such as SSD.
 SIDES = (128, 320, 512)
+RGB = 3  # channels
 BOXES = 16  # proposals and predictions of an image, where a config asks for up to thousands
 
 
@@ -34,31 +36,47 @@ def dry_run(
     Raises:
         ValueError: If neither went through and an activation that matters was not reached.
     """
-    for side in SIDES:
-        forwards = [partial(_loss, side=side), partial(_predict, side=side)]
-        trace = trace_forward(model, activations, forwards)
-        missing = [name for name in names if trace.use(name) is None]
-        if not missing or len(trace.errors) < len(forwards):
-            return trace
-        if isinstance(trace.errors[0], NotImplementedError):  # an operator of a compiled mmcv
-            break
-    error = ' '.join(str(trace.errors[0]).split())
+    failed: list[tuple[str, Exception]] = []
+    # RGB for a network that folds or embeds its images before it convolves them.
+    for channels in dict.fromkeys((_image_channels(model), RGB)):
+        for side in SIDES:
+            shapes = (channels, side, side), (channels, 2 * side, side)
+            forwards = [partial(_loss, shape=shapes[0]), partial(_predict, shape=shapes[1])]
+            trace = trace_forward(model, activations, forwards)
+            missing = [name for name in names if trace.use(name) is None]
+            if not missing or len(trace.errors) < len(forwards):
+                return trace
+            if isinstance(trace.errors[0], NotImplementedError):  # an operator of a compiled mmcv
+                break
+        failed.append((missing[0], trace.errors[0]))
+    name, error = failed[0]
+    text = ' '.join(str(error).split())
     raise ValueError(
-        f'SpikingDetector: {missing[0]} of {type(model).__name__} cannot be converted, as a forward pass '
-        f'on random images ends before it: {type(trace.errors[0]).__name__}: {error}'
+        f'SpikingDetector: {name} of {type(model).__name__} cannot be converted, as a forward pass '
+        f'on random images ends before it: {type(error).__name__}: {text}'
     )
 
 
-def _loss(model: nn.Module, side: int) -> None:
+def _image_channels(model: nn.Module) -> int:
+    """Return the channels of the images that a detector reads, those of its first convolution."""
+    for module in getattr(model, 'backbone', model).modules():
+        if isinstance(module, Focus):  # lays squares of 2 x 2 pixels on one another
+            return module.conv.conv.in_channels // 4
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return RGB
+
+
+def _loss(model: nn.Module, shape: tuple[int, int, int]) -> None:
     for detector in _detectors(revert_sync_batchnorm(model)):
-        data = _batch(detector, 2, (3, side, side))
+        data = _batch(detector, 2, shape)
         detector.train()
         detector.loss(data['inputs'], data['data_samples'])
 
 
-def _predict(model: nn.Module, side: int) -> None:
+def _predict(model: nn.Module, shape: tuple[int, int, int]) -> None:
     for detector in _detectors(model):
-        data = _batch(detector, 1, (3, 2 * side, side))
+        data = _batch(detector, 1, shape)
         detector.eval()
         detector.predict(data['inputs'], data['data_samples'])
 

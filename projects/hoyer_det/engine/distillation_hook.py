@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..twins import make_twin
+from ..twins import relu_model
 from ..weights.reading import read_checkpoint
 from .checkpoint import check_fit
 from .runner_parts import detector
@@ -41,7 +41,8 @@ class DistillationHook(Hook):
 
     Args:
         checkpoint: The teacher's weights.
-        teacher: The teacher's model config; by default that of the ReLU twin of the run's config.
+        teacher: The teacher's model config; by default that of the ReLU twin of the run's config, also
+            where the run is the onebit or level twin.
         weight: Weight of the term.
 
     Raises:
@@ -64,7 +65,7 @@ class DistillationHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Build the teacher and start to listen to the forward calls of the model."""
         model = detector(runner)
-        cfg = self.teacher_cfg or make_twin(runner.cfg, 'relu').model
+        cfg = self.teacher_cfg or relu_model(runner.cfg)
         self._teacher = self._build(cfg).to(next(model.parameters()).device)
         self._checked = False
         for network in (model, self._teacher):
