@@ -61,12 +61,9 @@ def check_options(cfg: Config, options: Iterable[str], path: str | Path) -> None
         if first in _READ:
             _check_nested(cfg, option)
         elif first in cfg:
-            uses = sorted(_uses(cfg._cfg_dict, cfg[first]), key=lambda use: not use.endswith(first))
-            found = f'; {len(uses)} keys hold its value: {", ".join(uses[:4])}' if uses else ''
-            found += ', ...' if len(uses) > 4 else ''
             raise ValueError(
                 f'option {option}: {first} is a variable of {path} and has no effect after it was '
-                f'read; set what was made from it instead{found}'
+                f'read; set what was made from it instead{_made_from(cfg, first)}'
             )
         else:
             known = {*_READ, *(name for name in _EFFECTIVE if name in cfg)}
@@ -90,6 +87,19 @@ def _check_nested(cfg: Config, option: str) -> None:
                 if meant is not None:
                     raise ValueError(f'option {option}: there is no {part!r}; is {meant} meant?')
             node = node.get(part)
+
+
+def _made_from(cfg: Config, variable: str) -> str:
+    """Name the keys that hold the value of a variable; a number may be in some by chance."""
+    uses = list(_uses(cfg._cfg_dict, cfg[variable]))
+    named = [use for use in uses if use.split('.')[-1] == variable]
+    others = [use for use in uses if use not in named]
+    if len(others) > 4:
+        others[4:] = ['...']
+    first, second = ', '.join(named), ', '.join(others)
+    if first and second:
+        return f': {first}; other keys of the same value: {second}'
+    return f': {first or second}' if uses else ''
 
 
 def _uses(node: Any, value: Any, path: str = '') -> Iterator[str]:

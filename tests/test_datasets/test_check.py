@@ -333,6 +333,18 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ['clean', 'report.json', 'voc']
 
 
+def test_command_tells_an_empty_list_from_an_unread_file(
+    run: Callable, tmp_path: Path, voc_folder: Path
+) -> None:
+    (voc_folder / 'ImageSets' / 'Main' / 'test.txt').write_text('')
+    code, output = run(VOC, '--workers', 1, '--cfg-options', f'data_root={voc_folder}')
+    assert code == 1 and 'test.txt: 0 images, 0 boxes, evaluated\n' in output
+    root = write_coco_folder(tmp_path / 'coco')
+    (root / 'annotations' / 'instances_val2017.json').write_text('{')
+    code, output = run(COCO, '--workers', 1, '--cfg-options', f'data_root={root}')
+    assert code == 1 and 'instances_val2017.json: not read, evaluated\n' in output
+
+
 def test_file_name_that_is_not_utf8(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     (voc_folder / 'Annotations' / os.fsdecode(b'\xff.xml')).write_text('<annotation>')
     file, more = tmp_path / 'a.json', ('--annotations-only', '--workers', 1)

@@ -117,6 +117,10 @@ def test_other_backbones_and_no_epochs_are_refused(tmp_path: Path, voc_folder: P
     with pytest.raises(Exception, match='out_channels must begin with in_channels'):
         FromObjects(cfg)
     cfg.model.neck.in_channels = (128, 256)
+    max_epochs = cfg.train_cfg.pop('max_epochs')
+    with pytest.raises(ValueError, match='train_cfg has neither max_epochs nor max_iters; set one'):
+        FromObjects(cfg)
+    cfg.train_cfg.max_epochs = max_epochs
     cfg.model.backbone = dict(type='Darknet', depth=53)
     with pytest.raises(ValueError, match='knows HoyerVGG and HoyerResNet, the backbone is Darknet'):
         FromObjects(cfg)

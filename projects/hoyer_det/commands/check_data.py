@@ -43,7 +43,9 @@ def print_report(report: Report) -> None:
     for source in report.sources:
         uses = ('trained on', source.trains), ('evaluated', source.evaluates)
         use = ' and '.join(name for name, used in uses if used)
-        found = f'{len(source.names)} images, {source.boxes} boxes' if source.names else 'not read'
+        found = f'{len(source.names)} images, {source.boxes} boxes'
+        if source.coco and not source.names:  # a file that cannot be used is not read on
+            found = 'not read'
         print(f'{source.file}: {found}, {use}')
     counts = Counter(problem.kind for problem in report.problems)
     width = max(map(len, counts), default=0)

@@ -12,8 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from tqdm.contrib.concurrent import thread_map
 
-from .completion import complete_datasets, count_datasets, iterate_datasets, own_datasets
-from .evaluators import complete_evaluators
+from .completion import complete_splits, iterate_datasets, own_datasets
 from .findings import Finding, coco_tasks, unlisted_faults, voc_tasks
 from .voc_format import voc_folders
 
@@ -206,8 +205,7 @@ def _start(cfg: Config) -> Iterator[Problem]:
     datasets = [dataset for split in splits.values() for dataset in split]
     try:
         if datasets:
-            complete_datasets(datasets)
-            complete_evaluators(cfg, splits, count_datasets(cfg))
+            complete_splits(cfg, splits)
         for index, dataset in enumerate(datasets):
             if dataset not in datasets[:index]:
                 DATASETS.build({**dataset, 'pipeline': []})

@@ -44,8 +44,7 @@ def complete_config(cfg: Config) -> None:
     datasets = [dataset for split in splits.values() for dataset in split]
     if not datasets:
         return
-    classes = complete_datasets(datasets)
-    complete_evaluators(cfg, splits, count_datasets(cfg))
+    classes = complete_splits(cfg, splits)
     _warn_of_overlap(splits)
     set_num_classes(cfg.get('model'), len(classes))
     used = [
@@ -113,11 +112,6 @@ def iterate_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> Iterator[
             yield from walk(cfg[key]['dataset'])
 
 
-def count_datasets(cfg: Config) -> dict[str, int]:
-    """Return the number of data sets of each loader."""
-    return {key: len(list(iterate_datasets(cfg, (key,)))) for key in LOADERS}
-
-
 def set_num_classes(model: Any, number: int) -> None:
     """Set every ``num_classes`` of a model that counts the classes of the data set, in place.
 
@@ -147,16 +141,25 @@ def _counting_nodes(node: Any) -> Iterator[Any]:
             yield from _counting_nodes(item)
 
 
-def complete_datasets(datasets: list[Any]) -> tuple[str, ...]:
-    """Complete all data sets and return the classes, which they must share.
+def complete_splits(cfg: Config, splits: dict[str, list[Any]]) -> tuple[str, ...]:
+    """Complete all data sets and COCO's metric, and return the classes, which the data sets must share.
 
     Args:
-        datasets: What :func:`own_datasets` returned, without the loaders.
+        cfg: Config of a detector, changed in place.
+        splits: What :func:`own_datasets` returned of it, with at least one data set.
 
     Raises:
         FileNotFoundError: If a folder, a list of images or an annotation file is missing.
-        ValueError: If they differ in their classes, or an annotation file is faulty.
+        ValueError: If data sets differ in their classes, an annotation file is faulty, or COCO's metric
+            reads another file than the data set.
     """
+    classes = _complete_datasets([dataset for split in splits.values() for dataset in split])
+    numbers = {key: len(list(iterate_datasets(cfg, (key,)))) for key in LOADERS}
+    complete_evaluators(cfg, splits, numbers)
+    return classes
+
+
+def _complete_datasets(datasets: list[Any]) -> tuple[str, ...]:
     known: dict[str, tuple[str, ...]] = {}  # where classes are read from: once is enough
     for dataset in datasets:
         kind = _KINDS[dataset.type]

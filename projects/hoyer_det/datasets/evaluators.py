@@ -1,23 +1,16 @@
 """Gives COCO's metric the objects of the data set that is evaluated as its ground truth."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from typing import Any
 
+from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 
 _METRICS = ('CocoMetric', 'FasterCocoMetric')
-# Of PackDetInputs, its default; and what the metric reads from each sample.
-_META_KEYS = (
-    'img_id',
-    'img_path',
-    'ori_shape',
-    'img_shape',
-    'scale_factor',
-    'flip',
-    'flip_direction',
-)
-_READ = ('img_id', 'ori_shape', 'instances')
+_META_KEYS = inspect.signature(PackDetInputs).parameters['meta_keys'].default
+_READ = ('img_id', 'ori_shape', 'instances')  # by the metric, from each sample
 
 
 def complete_evaluators(

@@ -42,10 +42,7 @@ class FromObjects(StagedTraining):
         if epochs < 1:
             raise ValueError(f'--object-epochs {epochs}: must be at least 1')
         _refuse_other_starts(cfg)
-        loop = cfg.train_cfg
-        unit = 'epochs' if loop.get('max_epochs') is not None else 'iters'
-        of_detector = f'{loop[f"max_{unit}"]} {unit.replace("iters", "iterations")}'
-        lengths = dict(objects=f'{epochs} epochs', detector=of_detector)
+        lengths = dict(objects=f'{epochs} epochs', detector=_length(cfg))
         plan = dict(lengths=lengths, **learning_settings(cfg))
         super().__init__(cfg, '--from-objects', plan, lengths, resume)
         self._detector = copy.deepcopy(cfg)
@@ -143,6 +140,14 @@ def _refuse_other_starts(cfg: Config) -> None:
             f'{cfg.filename}: load_from={cfg.load_from!r}: would replace what --from-objects teaches the '
             'backbone; leave one of them out'
         )
+
+
+def _length(cfg: Config) -> str:
+    """Return how long the detector is trained, as ``24 epochs``."""
+    for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
+        if cfg.train_cfg.get(key) is not None:
+            return f'{cfg.train_cfg[key]} {unit}'
+    raise ValueError(f'{cfg.filename}: train_cfg has neither max_epochs nor max_iters; set one')
 
 
 def _backbone(cfg: Config) -> Any:
