@@ -117,7 +117,7 @@ def twin_hooks(hooks: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     ]
 
 
-def check_twin(cfg: Config, checkpoint: Checkpoint) -> None:
+def check_twin(cfg: Config, checkpoint: Checkpoint, flag: str = '--twin') -> None:
     """Make sure that a checkpoint was trained as the twin, or the original, that a config describes.
 
     The weights alone cannot tell all of them apart.
@@ -125,6 +125,7 @@ def check_twin(cfg: Config, checkpoint: Checkpoint) -> None:
     Args:
         cfg: Config as trained, or from :func:`make_twin`.
         checkpoint: One that says nothing of its config passes.
+        flag: Flag that chose the config's kind, for the message.
 
     Raises:
         ValueError: If it is that of another twin.
@@ -144,9 +145,10 @@ def check_twin(cfg: Config, checkpoint: Checkpoint) -> None:
     else:
         trained = 'onebit' if re.search(r"extremum\s*=\s*'fixed'", text) else None
     if trained != wanted:
-        flag = f'give --twin {trained}' if trained else 'leave --twin out'
+        advice = f'give {flag} {trained}' if trained else f'leave {flag} out'
         raise ValueError(
-            f'{checkpoint.path}: is a checkpoint of {_describe(trained)}, not of {_describe(wanted)}; {flag}'
+            f'{checkpoint.path}: is a checkpoint of {_describe(trained)}, not of {_describe(wanted)}; '
+            f'{advice}'
         )
 
 

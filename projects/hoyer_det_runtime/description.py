@@ -27,11 +27,14 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no ONNX file or truncated, has no description, or one of another format.
+        ValueError: If it is no ONNX file or truncated, has no description, or one of another format, or if
+            the package onnx is not installed.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise ValueError(f'{path}: needs the package onnx ({error}); pip install onnx') from error
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file')

@@ -116,6 +116,9 @@ def test_a_table_of_the_user(tmp_path):
     assert table.name == 'chip' and table.source == 'data sheet'
     assert table.operations == {'fp32': (1.5, 0.4), 'int8': (0.1, 0.0)}
     assert (table.weight_access, table.activation_access) == (30.0, 2.0)
+    file = tmp_path / 'notepad.json'  # which writes a byte order mark
+    file.write_text(json.dumps(GOOD), encoding='utf-8-sig')
+    assert load_energy_table(str(file)) == table
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,9 @@ def test_a_table_of_the_user(tmp_path):
         (dict(int8=dict(multiply_accumulate='1', accumulate=1)), 'int8.multiply_accumulate must'),
         (dict(sram=3), 'sram is not known'),
         (dict(name=3), 'name must be text'),
+        (dict(name=' '), 'name must be text'),
+        (dict(memory=dict(weights=1, activations=2, note=3)), 'memory.note must be text'),
+        (dict(memory=dict(weights=10**400, activations=2)), 'memory.weights must be a number'),
         (dict(name='45nm'), "name '45nm' is taken"),
         (dict(fp32=4.6), 'fp32.multiply_accumulate is missing'),
     ],
@@ -141,9 +147,10 @@ def test_a_table_that_is_not_there(tmp_path):
         load_energy_table('45 nm')
     with pytest.raises(FileNotFoundError, match='lost.json'):
         load_energy_table(str(tmp_path / 'lost.json'))
-    (tmp_path / 'bad.json').write_text('{')
-    with pytest.raises(ValueError, match='bad.json: is not JSON'):
-        load_energy_table(str(tmp_path / 'bad.json'))
+    for text in ('{', '[' * 100_000):
+        (tmp_path / 'bad.json').write_text(text)
+        with pytest.raises(ValueError, match='bad.json: is not JSON'):
+            load_energy_table(str(tmp_path / 'bad.json'))
     (tmp_path / 'list.json').write_text('[1]')
     with pytest.raises(ValueError, match='list.json: holds a list'):
         load_energy_table(str(tmp_path / 'list.json'))

@@ -45,6 +45,14 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
     assert detections[0] and detections[0] == detections[1]
     values = [{k: v for k, v in found.items() if 'mAP' in k} for found in metrics]
     assert len(values[0]) > 5 and values[0] == pytest.approx(values[1], abs=1e-3)
+    (ended,) = warm.run(
+        ['test', CONFIG, 'narrow.onnx', '--twin', 'relu', '--cfg-options', *options], tmp_path
+    )
+    assert ended.code == 1 and 'not of the relu twin; leave --twin out' in ended.err
+    (ended,) = warm.run(
+        ['test', CONFIG, 'narrow.onnx', '--threads', '0', '--cfg-options', *options], tmp_path
+    )
+    assert ended.code == 1 and 'error: --threads 0: must be at least 1' in ended.err
     other = 'other.onnx'
     exported = onnx.load(tmp_path / 'narrow.onnx')
     (entry,) = (entry for entry in exported.metadata_props if entry.key == KEY)
@@ -65,3 +73,13 @@ def test_a_lif_twin_is_not_exported(dumped, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='error: .*: a lif twin, .* cannot be exported'):
         export_command.main()
     assert not (tmp_path / 'm.onnx').exists()
+
+
+def test_export_says_at_once_that_onnxscript_is_missing(tmp_path, monkeypatch):
+    for name in ('hoyer_det.deploy.export', 'hoyer_det.deploy.graph'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    argv = ['hoyer-det export', str(CONFIG), 'ssd_shapes', str(tmp_path / 'm.onnx')]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit, match='error: export needs packages .*onnxscript.*pip install'):
+        export_command.main()

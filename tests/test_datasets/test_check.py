@@ -108,6 +108,17 @@ def test_the_same_picture_in_training_and_evaluation(tmp_path: Path, voc_folder:
     assert check(VOC, voc_folder, decode=False).problems == []
 
 
+def test_copies_of_an_evaluated_picture_all_leave_the_training(
+    tmp_path: Path, voc_folder: Path
+) -> None:
+    pictures = voc_folder / 'JPEGImages'
+    for name in ('image1', 'image2'):
+        (pictures / f'{name}.jpg').write_bytes((pictures / 'image4.jpg').read_bytes())
+    report = check(VOC, voc_folder)
+    assert found(report) == [(f'image{i}', 'trained and evaluated', None) for i in (1, 2)]
+    assert check(VOC, write_clean(report, tmp_path / 'clean')).problems == []
+
+
 def test_faults_of_coco_files(tmp_path: Path) -> None:
     root = write_coco_folder(tmp_path / 'coco')
     train = root / 'annotations' / 'instances_train2017.json'
@@ -252,10 +263,20 @@ def test_what_stops_a_training_though_each_image_is_good(tmp_path: Path, voc_fol
         write_clean(check(COCO, root), tmp_path / 'clean')
 
 
-@pytest.mark.parametrize('nested', [False, True])
-def test_clean_copy_of_other_layouts(tmp_path: Path, nested: bool) -> None:
+@pytest.mark.parametrize('layout', ['plain', 'nested', 'from beside'])
+def test_clean_copy_of_other_layouts(tmp_path: Path, layout: str) -> None:
     root = write_coco_folder(tmp_path / 'coco')
-    if nested:  # one folder of images below the other
+    if layout == 'from beside':  # file names that leave the folder of images, which has none itself
+        (root / 'list').mkdir()
+        files = dict(train_images='list/')
+        change(
+            root / 'annotations' / 'instances_train2017.json',
+            lambda content: [
+                image.update(file_name=f'../train2017/{image["file_name"]}')
+                for image in content['images']
+            ],
+        )
+    elif layout == 'nested':  # one folder of images below the other
         (root / 'val2017').rename(root / 'images')
         (root / 'train2017').rename(root / 'images' / 'train')
         files = dict(train_images='images/train/', val_images='images/')
@@ -272,7 +293,7 @@ def test_clean_copy_of_other_layouts(tmp_path: Path, nested: bool) -> None:
 
     before = sorted(root.rglob('*'))
     report = checked(root)
-    assert {problem.image for problem in report.problems} == {'c.png'}
+    assert {Path(problem.image).name for problem in report.problems} == {'c.png'}
     clean = write_clean(report, tmp_path / 'clean')
     after = checked(clean)
     assert after.problems == [] and [len(source.names) for source in after.sources] == [5, 5]
@@ -294,6 +315,49 @@ def test_clean_copy_links_to_nothing_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'a\.json: lies outside .*coco'):
         write_clean(check_datasets(cfg, workers=1), tmp_path / 'clean')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['coco', 'train']
+
+
+def test_no_clean_copy_without_anything_to_learn_or_to_find(
+    tmp_path: Path, voc_folder: Path
+) -> None:
+    for name in range(4):
+        write_voc_image(voc_folder, f'image{name}', [voc_object('cell', 'left')])
+    with pytest.raises(ValueError, match=r'trainval\.txt: no box would be left; mend this first'):
+        write_clean(check(VOC, voc_folder), tmp_path / 'new' / 'clean')
+    for name in range(4):
+        (voc_folder / 'JPEGImages' / f'image{name}.jpg').unlink()
+    with pytest.raises(ValueError, match=r'trainval\.txt: no image would be left'):
+        write_clean(check(VOC, voc_folder), tmp_path / 'new' / 'clean')
+    root = write_coco_folder(tmp_path / 'coco')
+    val = root / 'annotations' / 'instances_val2017.json'
+    change(val, lambda content: content.update(annotations=content['annotations'][-1:]))
+    with pytest.raises(ValueError, match=r'val2017\.json: no box would be left'):
+        write_clean(check(COCO, root), tmp_path / 'new' / 'clean')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['coco', 'voc']
+
+
+def test_clean_copy_leaves_annotations_listed_by_their_whole_path_as_they_are(
+    tmp_path: Path, voc_folder: Path
+) -> None:
+    write_voc_image(voc_folder, 'image9', [voc_object('cell'), voc_object('dot', 9, 9, 9, 9)])
+    for file in ('JPEGImages/image9.jpg', 'Annotations/image9.xml'):
+        (voc_folder / file).rename(voc_folder / Path(file).name)
+    write_split(voc_folder, 'trainval', ['image0', 'image1', str(voc_folder / 'image9')])
+    before = (voc_folder / 'image9.xml').read_text()
+    with pytest.raises(ValueError, match=r'trainval\.txt: names .*image9 by its whole path'):
+        write_clean(check(VOC, voc_folder), tmp_path / 'clean')
+    assert (voc_folder / 'image9.xml').read_text() == before
+
+
+def test_clean_copy_of_two_data_sets_that_spell_one_folder_differently(
+    tmp_path: Path, voc_folder: Path
+) -> None:
+    write_voc_image(voc_folder, 'image0', [voc_object('cell'), voc_object('dot', 9, 9, 9, 9)])
+    cfg = load_config(VOC, {'data_root': f'{voc_folder}/'}, complete=False)
+    cfg.val_dataloader.dataset.data_root = str(voc_folder)
+    cfg.test_dataloader.dataset.data_root = str(voc_folder)
+    clean = write_clean(check_datasets(cfg, workers=1), tmp_path / 'clean')
+    assert check(VOC, clean).problems == []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -331,6 +395,28 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     assert code == f'error: --write-clean {clean}: exists already'
     assert run(VOC, '--cfg-options', 'data_root=nowhere')[0].startswith('error: nowhere/: no such')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['clean', 'report.json', 'voc']
+
+
+def test_command_refuses_a_place_for_the_copy_before_it_reads_anything(
+    run: Callable, tmp_path: Path, voc_folder: Path
+) -> None:
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link').symlink_to(tmp_path / 'gone')
+    for place, fault in (('file/new', 'file is a file'), ('link', 'exists already')):
+        flags = ('--write-clean', tmp_path / place, '--cfg-options', f'data_root={voc_folder}')
+        code, output = run(VOC, *flags)
+        assert code.startswith(f'error: --write-clean {tmp_path / place}: ') and fault in code
+        assert output == ''
+
+
+def test_command_takes_files_with_spaces_and_commas(run: Callable, tmp_path: Path) -> None:
+    root = write_coco_folder(tmp_path / 'coco')
+    (root / 'annotations' / 'instances_train2017.json').rename(root / 'a, b c.json')
+    (root / 'train2017').rename(root / 'd, e f')
+    files = ('train_ann=a, b c.json', 'train_images=d, e f')
+    code, output = run(COCO, '--workers', 1, '--cfg-options', f'data_root={root}', *files)
+    assert code == 1 and 'a, b c.json: 5 images, 7 boxes, trained on' in output
+    assert 'image missing' not in output
 
 
 def test_command_tells_an_empty_list_from_an_unread_file(

@@ -266,8 +266,8 @@ COCO = [
     Case(
         'coco: file is a number',
         TRAIN.format('coco') + ' --cfg-options train_ann=3',
-        'train_ann',
-        'path',
+        'coco/3',
+        'no such annotation file',
     ),
     Case(
         'coco: class that no file has',

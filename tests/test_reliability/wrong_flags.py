@@ -78,6 +78,7 @@ ANALYZE = [
 DETECT = [
     flags('detect work/epoch_2.pth', 'INPUT', 'required'),
     flags('detect work/epoch_2.pth lost.jpg', 'lost.jpg', 'no such image'),
+    flags('detect work/epoch_2.pth 20261201093000', '20261201093000', 'no such image'),
     flags('detect work/epoch_2.pth "lost*.jpg"', 'lost*.jpg', 'no image'),
     flags('detect work/epoch_2.pth work', 'work', 'no images'),
     flags('detect lost.pth voc/JPEGImages', 'lost.pth', 'no such checkpoint'),

@@ -1,6 +1,7 @@
 """What exported files say about themselves, whole or not."""
 
 import json
+import sys
 
 import onnx
 import pytest
@@ -41,4 +42,11 @@ def test_a_whole_description(tmp_path):
 def test_what_is_missing_is_said(change, missing, tmp_path):
     path = save({**WHOLE, **change}, tmp_path / 'a.onnx')
     with pytest.raises(ValueError, match=f'a.onnx: its description has no {missing}.*export it'):
+        read_description(path)
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    path = save(WHOLE, tmp_path / 'a.onnx')
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with pytest.raises(ValueError, match=r'a\.onnx: needs the package onnx .*; pip install onnx'):
         read_description(path)

@@ -241,6 +241,13 @@ def test_noise_curve_of_two_networks(
     assert list(noise['curves']['hoyer_ssd_vocformat']) == ['0.0', '2.0']
     assert 'under noise, hoyer_ssd_vocformat_onebit: 0: ' in printed
     assert 'Noise on the membrane potentials' in (folder / 'report.html').read_text()
+    tool(CONFIG, first, '--images', '1', '--runs', '0', *options(voc_folder))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        'layers.csv',
+        'neurons.csv',
+        'report.html',
+        'summary.json',
+    ]
 
 
 def test_preprocessor_beside_the_model_is_the_models(voc_folder: Path, tmp_path: Path) -> None:
@@ -270,6 +277,13 @@ def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:
     assert 'hoyer_ssd_vocformat_relu.py has no HoyerSpike layer' in line and '--noise' in line
     assert 'does not belong to' in fails(CONFIG, relu, *flags)
     assert 'does not belong to' in fails(CONFIG, good, '--compare-twin', 'relu', good, *flags)
+    named = tmp_path / 'named.pth'
+    torch.save(
+        dict(torch.load(good), meta=dict(cfg=load_config(CONFIG, complete=False).pretty_text)),
+        named,
+    )
+    line = fails(CONFIG, good, '--compare-twin', 'relu', named, *flags)
+    assert line.endswith('not of the relu twin; leave --compare-twin out')
     assert f'{tmp_path}: is a folder' in fails(CONFIG, tmp_path, *flags)
     assert 'nearest names are ssd_bccd' in fails(
         CONFIG, good, '--compare', CONFIG, 'ssd_bcdd', *flags

@@ -1,7 +1,7 @@
 """Energy of one image: tables of what single operations cost, and networks run in several ways."""
 
 import json
-import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,8 @@ def load_energy_table(name: str) -> EnergyTable:
     if not Path(name).is_file():
         raise FileNotFoundError(f'--energy {name}: no such file')
     try:
-        values = json.loads(Path(name).read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = json.loads(Path(name).read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{name}: is not JSON ({error})') from error
     if not isinstance(values, dict):
         raise ValueError(f'{name}: holds a {type(values).__name__}, not an object with a table')
@@ -118,11 +118,13 @@ def load_energy_table(name: str) -> EnergyTable:
         if key not in flat or key not in (*wanted, 'memory.note'):
             fault = 'is not known' if key in flat else 'is missing'
             raise ValueError(f'{name}: {key} {fault}; wanted are {", ".join(wanted)}')
-    for key in wanted:
-        value = flat[key]
-        if key not in numbers and not isinstance(value, str):
+    for key, value in flat.items():
+        if key not in numbers and not (isinstance(value, str) and value.strip()):
             raise ValueError(f'{name}: {key} must be text, got {value!r}')
-        if key in numbers and not (type(value) in (int, float) and 0 <= value < math.inf):
+        # An integer in JSON may be larger than any float.
+        if key in numbers and not (
+            type(value) in (int, float) and 0 <= value <= sys.float_info.max
+        ):
             raise ValueError(
                 f'{name}: {key} must be a number of 0 or more (picojoules), got {value!r}'
             )
@@ -130,7 +132,7 @@ def load_energy_table(name: str) -> EnergyTable:
         raise ValueError(f'{name}: name {values["name"]!r} is taken, choose another')
     costs = [float(flat[key]) for key in numbers]
     operations = {f: (costs[2 * i], costs[2 * i + 1]) for i, f in enumerate(NUMBER_FORMATS)}
-    note = str(flat.get('memory.note', 'as given'))
+    note = flat.get('memory.note', 'as given')
     return EnergyTable(values['name'], values['source'], operations, *costs[-2:], note)
 
 

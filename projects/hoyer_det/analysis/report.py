@@ -28,7 +28,8 @@ from .tables import (
 def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
     """Write ``report.html``, ``summary.json``, ``layers.csv`` and ``neurons.csv``.
 
-    With noise also ``noise.png``. Everything is made before the first file is written.
+    With noise also ``noise.png``; without it, that of an earlier report in the folder is removed.
+    Everything is made before the first file is written.
 
     Args:
         analysis: What to write.
@@ -53,6 +54,8 @@ def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
     for name in sorted(contents, key=lambda name: -len(contents[name])):
         with replacing(folder / name) as part:
             part.write_bytes(contents[name])
+    if not analysis.noise:
+        (folder / 'noise.png').unlink(missing_ok=True)
     return [folder / name for name in contents]
 
 

@@ -226,7 +226,8 @@ def _load(
     subjects = []
     for (_, checkpoint, _), cfg in zip(networks, cfgs, strict=True):
         config, checkpoint = cfg.filename, checkpoint_file(checkpoint)
-        model, meta = load_trained(cfg, checkpoint)
+        flag = '--compare-twin' if subjects else '--twin'
+        model, meta = load_trained(cfg, checkpoint, flag)
         model.to(get_device())
         if not spiking_layers(model) and not subjects:
             kind = cfg.get('twin')

@@ -17,10 +17,12 @@ _STARTERS = {
     'slurm': ('srun', 'SLURM_PROCID'),
     'mpi': ('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
+# Options that name files and folders of the data.
+_PATHS = ('data_root', 'train_ann', 'train_images', 'val_ann', 'val_images')
 
 
 class _OptionAction(DictAction):
-    """Reads ``key=value``; a folder is taken as it stands, with spaces and commas."""
+    """Reads ``key=value``; folders and files of the data are taken as they stand, with spaces and commas."""
 
     def __call__(
         self,
@@ -35,7 +37,7 @@ class _OptionAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
         options: dict[str, Any] = getattr(namespace, self.dest)
         for key, value in (item.split('=', maxsplit=1) for item in values):
-            if key == 'data_root':
+            if key in _PATHS:
                 options[key] = value
 
 

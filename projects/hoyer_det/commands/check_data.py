@@ -1,15 +1,15 @@
 """``hoyer-det check-data CONFIG``: tell what is wrong with the data that a config names."""
 
 import argparse
+import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 from ..config import load_config
 from ..datasets.check import Report, check_datasets
 from ..datasets.clean import write_clean
 from ..files import write_json
-from .arguments import add_config_options
+from .arguments import add_config_options, check_folder
 from .errors import one_line_errors
 
 _SHOWN = 20  # lines of each kind
@@ -68,8 +68,10 @@ def main() -> None:
     with one_line_errors():
         if args.workers is not None and args.workers < 1:
             raise ValueError(f'--workers {args.workers}: must be at least 1')
-        if args.write_clean is not None and Path(args.write_clean).exists():
-            raise FileExistsError(f'--write-clean {args.write_clean}: exists already')
+        if args.write_clean is not None:
+            if os.path.lexists(args.write_clean):
+                raise FileExistsError(f'--write-clean {args.write_clean}: exists already')
+            check_folder('--write-clean', args.write_clean)
         cfg = load_config(args.config, args.cfg_options, complete=False)
         report = check_datasets(cfg, not args.annotations_only, args.workers)
         print_report(report)

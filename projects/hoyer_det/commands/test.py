@@ -73,8 +73,14 @@ def use_exported(cfg: Config, args: argparse.Namespace) -> None:
     """
     if args.tta:
         raise ValueError('--tta: an exported file has no test-time augmentation')
-    read_description(args.checkpoint)  # before anything is built
     engine = args.engine or 'onnxruntime'
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f'--threads {args.threads}: must be at least 1')
+    description = read_description(args.checkpoint)  # before anything is built
+    if args.twin == 'relu' and description.get('kind') == 'spiking':
+        raise ValueError(
+            f'{args.checkpoint}: is a file of the spiking network, not of the relu twin; leave --twin out'
+        )
     cfg.model = dict(
         type='ExportedModel', path=args.checkpoint, engine=engine, threads=args.threads
     )

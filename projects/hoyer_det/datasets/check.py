@@ -140,7 +140,7 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
             problems += (Problem(source.file, name, *fault) for fault in faults)
             source.boxes += boxes
             if digest:
-                seen.setdefault(digest, name)
+                seen[name] = digest
         digests.append(seen)
     problems += _unlisted(sources)
     problems += _overlaps(sources, digests)
@@ -215,7 +215,12 @@ def _start(cfg: Config) -> Iterator[Problem]:
 
 
 def _overlaps(sources: list[Source], digests: list[dict[str, str]]) -> Iterator[Problem]:
-    """Yield the images that are trained on and evaluated, by their paths or by their content."""
+    """Yield the images that are trained on and evaluated, by their paths or by their content.
+
+    Args:
+        sources: Lists and annotation files.
+        digests: Digest of each image that was read, by its name, of each of them.
+    """
     evaluated = {
         os.path.normpath(os.path.join(source.images, name)): source.file
         for source in sources
@@ -226,7 +231,7 @@ def _overlaps(sources: list[Source], digests: list[dict[str, str]]) -> Iterator[
         digest: (source, name)
         for source, seen in zip(sources, digests, strict=True)
         if not source.trains
-        for digest, name in seen.items()
+        for name, digest in seen.items()
     }
     for source, seen in zip(sources, digests, strict=True):
         if not source.trains:
@@ -236,7 +241,7 @@ def _overlaps(sources: list[Source], digests: list[dict[str, str]]) -> Iterator[
             if paths[name] in evaluated:
                 detail = f'is evaluated, too, by {evaluated[paths[name]]}'
                 yield Problem(source.file, name, 'trained and evaluated', detail)
-        for digest, name in seen.items():
+        for name, digest in seen.items():
             if digest in contents and paths[name] not in evaluated:
                 other, twin = contents[digest]
                 detail = f'is the same picture as {twin}, which {other.file} evaluates'

@@ -37,13 +37,13 @@ def write_clean(report: Report, folder: str | Path) -> Path:
 
     Raises:
         FileExistsError: If the folder exists.
-        ValueError: If the data sets and all their files do not lie below one ``data_root``, or a file is
-            unusable as a whole.
+        ValueError: If the data sets and all their files do not lie below one ``data_root``, a file is
+            unusable as a whole, or nothing would be left to train on or to evaluate.
     """
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f'{folder}: exists already; name a new folder')
-    (root, *others) = dict.fromkeys(source.root for source in report.sources)
+    (root, *others) = dict.fromkeys(os.path.normpath(source.root) for source in report.sources)
     if others:
         raise ValueError(
             f'{folder}: data sets of one data_root are needed, not of {root}, {others[0]}'
@@ -80,22 +80,31 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     target = _place(source.file, source.root, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = [name for name in source.names if name not in images]
+    for name in filter(os.path.isabs, kept):  # whose annotation would be written in its own place
+        raise ValueError(
+            f'{source.file}: names {name} by its whole path; a clean copy needs names below '
+            f'{source.images}'
+        )
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
     _link((find_images(source.images, name)[0] for name in kept), source, folder)
     old = Path(source.annotations)
     new = _place(old, source.root, folder)
     new.mkdir(parents=True, exist_ok=True)
+    left = 0
     for name in kept:
         file, copy = old / f'{name}.xml', new / f'{name}.xml'
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if name not in boxes:
+        root = read_annotation(file)
+        items = root.findall('object')
+        left += len(items) - len(boxes[name])
+        if not boxes[name]:
             shutil.copyfile(file, copy)
             continue
-        root = read_annotation(file)
-        for number, item in enumerate(root.findall('object')):
+        for number, item in enumerate(items):
             if number in boxes[name]:
                 root.remove(item)
         ET.ElementTree(root).write(copy, encoding='utf-8')
+    _refuse_nothing(source, kept, left or not source.trains)
 
 
 def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
@@ -113,11 +122,20 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         for annotation in content['annotations']
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
+    _refuse_nothing(source, content['images'], content['annotations'])
     target = _place(source.file, source.root, folder)
     write_text(target, json.dumps(content, ensure_ascii=False))
     names = (image['file_name'] for image in content['images'])
     # An absolute name holds in the new folder as it is.
     _link((Path(source.images, name) for name in names if not os.path.isabs(name)), source, folder)
+
+
+def _refuse_nothing(source: Source, images: object, boxes: object) -> None:
+    """Make sure that something is left of a list or file."""
+    if not (images and boxes):
+        raise ValueError(
+            f'{source.file}: no {"box" if images else "image"} would be left; mend this first'
+        )
 
 
 def _read_for_classes(report: Report) -> list[Path]:
@@ -154,6 +172,8 @@ def _link(images: Iterable[Path], source: Source, folder: Path) -> None:
         if not link.is_symlink():  # by another list
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(image.resolve())
+    # File names such as ../a.jpg need it, though no image is in it.
+    _place(source.images, source.root, folder).mkdir(parents=True, exist_ok=True)
 
 
 def _place(path: str | Path, root: str, folder: Path) -> Path:

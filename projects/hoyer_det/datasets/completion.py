@@ -227,7 +227,7 @@ def _name_coco_files(cfg: Config, splits: dict[str, list[Any]]) -> None:
                 if node[field] is not None and not isinstance(node[field], str):
                     raise ValueError(
                         f'{name}: is {node[field]!r}, but must be a path in data_root; give it with '
-                        f'`--cfg-options {name}=PATH` (a number as ./NUMBER)'
+                        f'`--cfg-options {name}=PATH`'
                     )
                 if key == 'val_dataloader':
                     names[name] = node[field]  # also where the data set itself names it

@@ -4,7 +4,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -39,8 +39,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         OSError: If there is something in its place.
     """
     temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}.tmp')
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
         yield temporary
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # the folder is in it
+            for parent in new_parents:
+                parent.rmdir()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxscript  # noqa: F401  PyTorch imports it when it exports, too late to say what is missing
 import torch
 from torch import nn
 

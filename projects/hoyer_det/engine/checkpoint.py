@@ -29,7 +29,9 @@ from .neuron_settings import settings_that_differ
 _MAY_DIFFER = r'head|\.running_(extremum|weight)$'
 
 
-def load_trained(cfg: Config, path: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_trained(
+    cfg: Config, path: str, twin_flag: str = '--twin'
+) -> tuple[nn.Module, dict[str, Any]]:
     """Load a trained model, after making sure that it is the one that the config describes.
 
     MMEngine itself only warns about missing, mismatched and unexpected weights and then evaluates a
@@ -38,6 +40,7 @@ def load_trained(cfg: Config, path: str) -> tuple[nn.Module, dict[str, Any]]:
     Args:
         cfg: Completed config with a ``model``.
         path: Checkpoint file or address, as for ``load_from``.
+        twin_flag: Flag that chooses a twin of the config, for the message.
 
     Returns:
         The model in evaluation mode, and what the checkpoint says about its training (``meta``).
@@ -49,7 +52,7 @@ def load_trained(cfg: Config, path: str) -> tuple[nn.Module, dict[str, Any]]:
             differently.
     """
     checkpoint = read_finite(path)
-    check_twin(cfg, checkpoint)
+    check_twin(cfg, checkpoint, twin_flag)
     model = build_trained(cfg, checkpoint)
     trained, wanted = checkpoint.dataset_meta['classes'], dataset_classes(cfg)
     if trained and wanted is not None and trained != tuple(wanted):

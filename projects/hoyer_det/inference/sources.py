@@ -157,7 +157,7 @@ def _expand(item: str | Path | int) -> list[str | int]:
         return files
     if path.is_file():
         return [text]
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 10:  # fits into OpenCV's integer
         return [int(text)]
     if glob.has_magic(text):
         known = IMG_EXTENSIONS + VIDEO_SUFFIXES
