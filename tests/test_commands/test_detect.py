@@ -239,6 +239,13 @@ def test_what_an_earlier_run_left_is_replaced(tmp_path):
     assert planned == [tmp_path / 'detections' / 'a.jpg']
 
 
+@pytest.mark.parametrize('name', ['a.jpg', 'detections.json'])
+def test_folder_in_the_place_of_an_output_is_refused_before_detecting(tmp_path, name):
+    (tmp_path / 'out' / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=rf'{name}: is a folder; remove it, or choose another'):
+        plan_outputs([Image(str(tmp_path / 'a.png'))], tmp_path / 'out')
+
+
 # Arguments for a folder with what is made below, and what the one line says; more in wrong_flags.py and
 # wrong_files.py of tests/test_reliability.
 WRONG = {

@@ -22,7 +22,8 @@ def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
     the folder is replaced, but nothing in a folder with sources: there it may be anything.
 
     Raises:
-        ValueError: If a file of these, or ``detections.json``, would replace a source or a file beside one.
+        ValueError: If a file of these, or ``detections.json``, would replace a source or a file beside one,
+            or there is a folder in its place.
     """
     files = [Path(source.path) for source in sources if isinstance(source.path, str)]
     inputs = {file.resolve() for file in files}
@@ -36,6 +37,8 @@ def plan_outputs(sources: Sequence[Source], folder: Path) -> list[Path]:
             path, number = folder / f'{stem}_{number}{suffix}', number + 1
         planned[path] = None
     for path in [*planned, folder / JSON_NAME]:
+        if path.is_dir():
+            raise ValueError(f'{path}: is a folder; remove it, or choose another --out-dir')
         if path.resolve() in inputs or (beside_inputs and path.exists()):
             raise ValueError(
                 f'{path}: is there already, among the inputs, and would be replaced; choose another --out-dir'
