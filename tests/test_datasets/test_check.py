@@ -241,6 +241,18 @@ def test_two_images_of_one_name(tmp_path: Path, voc_folder: Path) -> None:
     assert check(VOC, write_clean(report, tmp_path / 'clean')).problems == []
 
 
+def test_nothing_to_evaluate(tmp_path: Path, voc_folder: Path) -> None:
+    for name in (voc_folder / 'ImageSets' / 'Main' / 'test.txt').read_text().split():
+        write_voc_image(voc_folder, name, [], seed=int(name[5:]))
+    (problem,) = check(VOC, voc_folder).problems
+    assert (problem.kind, Path(problem.source).name) == ('no box to evaluate', 'test.txt')
+    root = write_coco_folder(tmp_path / 'coco')
+    val = root / 'annotations' / 'instances_val2017.json'
+    change(val, lambda content: content['annotations'].clear())
+    (unusable,) = (p for p in check(COCO, root).problems if p.source == str(val))
+    assert unusable.kind == 'file unusable' and 'annotations' in unusable.detail
+
+
 def test_what_stops_a_training_though_each_image_is_good(tmp_path: Path, voc_folder: Path) -> None:
     for index in range(4):
         write_voc_image(voc_folder, f'image{index}', [], seed=index)

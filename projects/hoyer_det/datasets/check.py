@@ -142,6 +142,9 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
             if digest:
                 seen[name] = digest
         digests.append(seen)
+        if source.evaluates and source.names and not source.boxes:
+            detail = f'none of its {len(source.names)} images has a box: mAP is 0 or -1'
+            problems.append(Problem(source.file, '', 'no box to evaluate', detail))
     problems += _unlisted(sources)
     problems += _overlaps(sources, digests)
     if not any(problem.kind in _STOP for problem in problems):
