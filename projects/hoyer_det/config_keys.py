@@ -16,8 +16,8 @@ _READ = {
     *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
     *('tta_model', 'tta_pipeline'),
 } - {'self', 'cfg'}
-# Variables of a config that load_config and complete_config give an effect.
-_EFFECTIVE = {'data_root', 'train_ann', 'train_images', 'val_ann', 'val_images'}
+# Variables of a config that load_config and complete_config give an effect: files and folders of the data.
+DATA_PATHS = {'data_root', 'train_ann', 'train_images', 'val_ann', 'val_images'}
 
 
 def check_keys(cfg: Config, path: str | Path) -> None:
@@ -56,7 +56,7 @@ def check_options(cfg: Config, options: Iterable[str], path: str | Path) -> None
     """
     for option in options:
         first = option.split('.')[0]
-        if first == 'data_root' or (first in _EFFECTIVE and first in cfg):
+        if first == 'data_root' or (first in DATA_PATHS and first in cfg):
             continue
         if first in _READ:
             _check_nested(cfg, option)
@@ -66,7 +66,7 @@ def check_options(cfg: Config, options: Iterable[str], path: str | Path) -> None
                 f'read; set what was made from it instead{_made_from(cfg, first)}'
             )
         else:
-            known = {*_READ, *(name for name in _EFFECTIVE if name in cfg)}
+            known = {*_READ, *(name for name in DATA_PATHS if name in cfg)}
             raise ValueError(
                 f'option {option}: nothing reads {first!r} of {path}; {_nearest(first, known)}'
             )

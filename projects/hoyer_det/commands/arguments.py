@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from ..config_keys import DATA_PATHS
 from ..twins import TWINS
 
 # What starts the processes of a launcher, and a variable that it sets.
@@ -17,8 +18,6 @@ _STARTERS = {
     'slurm': ('srun', 'SLURM_PROCID'),
     'mpi': ('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
-# Options that name files and folders of the data.
-_PATHS = ('data_root', 'train_ann', 'train_images', 'val_ann', 'val_images')
 
 
 class _OptionAction(DictAction):
@@ -37,7 +36,7 @@ class _OptionAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
         options: dict[str, Any] = getattr(namespace, self.dest)
         for key, value in (item.split('=', maxsplit=1) for item in values):
-            if key in _PATHS:
+            if key in DATA_PATHS:
                 options[key] = value
 
 
