@@ -46,7 +46,7 @@ def open_engine(name: str, path: str | Path, threads: int | None = None) -> Engi
         return kind(path) if threads is None else kind(path, threads)
     except ImportError as error:
         raise ValueError(
-            f'engine {name!r}: is not installed here ({error}); pip install {error.name or name}'
+            f'{path}: the engine {name!r} is not installed here ({error}); pip install {error.name or name}'
         ) from error
     except (RuntimeError, ValueError, OSError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()

@@ -147,9 +147,10 @@ def test_a_table_that_is_not_there(tmp_path):
         load_energy_table('45 nm')
     with pytest.raises(FileNotFoundError, match='lost.json'):
         load_energy_table(str(tmp_path / 'lost.json'))
-    for text in ('{', '[' * 100_000):
+    twice = '{"fp32": {"accumulate": 0.4, "accumulate": 0.04}}'
+    for text, fault in ('{', ''), ('[' * 100_000, ''), (twice, 'accumulate is given twice'):
         (tmp_path / 'bad.json').write_text(text)
-        with pytest.raises(ValueError, match='bad.json: is not JSON'):
+        with pytest.raises(ValueError, match=f'bad.json: cannot be read as JSON .*{fault}'):
             load_energy_table(str(tmp_path / 'bad.json'))
     (tmp_path / 'list.json').write_text('[1]')
     with pytest.raises(ValueError, match='list.json: holds a list'):

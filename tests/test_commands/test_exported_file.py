@@ -53,13 +53,16 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
         ['test', CONFIG, 'narrow.onnx', '--threads', '0', '--cfg-options', *options], tmp_path
     )
     assert ended.code == 1 and 'error: --threads 0: must be at least 1' in ended.err
-    other = 'other.onnx'
+    other = 'other.ONNX'
     exported = onnx.load(tmp_path / 'narrow.onnx')
     (entry,) = (entry for entry in exported.metadata_props if entry.key == KEY)
     entry.value = json.dumps({**json.loads(entry.value), 'classes': CLASSES[::-1]})
     onnx.save(exported, tmp_path / other)
-    (ended,) = warm.run(['test', CONFIG, other, '--cfg-options', *options], tmp_path)
+    (ended,) = warm.run(
+        ['test', CONFIG, other, '--work-dir', 'new', '--cfg-options', *options], tmp_path
+    )
     assert ended.code == 1 and f'{other}: knows the classes' in ended.err
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize('dumped', [True, False])

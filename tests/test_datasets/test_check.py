@@ -451,8 +451,17 @@ def test_file_name_that_is_not_utf8(run: Callable, tmp_path: Path, voc_folder: P
     assert code == 1 and r'\udcff: ' in output and output.endswith('1 problem\n')
     (problem,) = json.loads(file.read_text())['problems']
     assert os.fsencode(problem['image']) == b'\xff'
-    code, output = run(VOC, '--json', tmp_path, *more, *data)  # the report is not lost
-    assert str(tmp_path) in code and output.endswith('1 problem\n')
+
+
+def test_a_json_file_that_cannot_be_written_is_refused_before_the_check(
+    run: Callable, tmp_path: Path, voc_folder: Path
+) -> None:
+    file = tmp_path / 'file'
+    file.write_text('')
+    data = ('--cfg-options', f'data_root={voc_folder}')
+    for place, fault in (tmp_path, 'is a folder'), (file / 'a.json', f'{file} is a file'):
+        code, output = run(VOC, '--json', place, *data)
+        assert f'--json {place}: ' in code and fault in code and not output
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f'{DATA} is not there')

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .operations import LayerOperations
 
@@ -72,6 +73,14 @@ ENERGY_TABLES = {
 }
 
 
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f'{key} is given twice')
+    return dict(pairs)
+
+
 def load_energy_table(name: str) -> EnergyTable:
     """Return a built-in table by its name, or read one from a JSON file.
 
@@ -100,9 +109,10 @@ def load_energy_table(name: str) -> EnergyTable:
     if not Path(name).is_file():
         raise FileNotFoundError(f'--energy {name}: no such file')
     try:
-        values = json.loads(Path(name).read_text(encoding='utf-8-sig'))
+        text = Path(name).read_text(encoding='utf-8-sig')
+        values = json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'{name}: is not JSON ({error})') from error
+        raise ValueError(f'{name}: cannot be read as JSON ({error})') from error
     if not isinstance(values, dict):
         raise ValueError(f'{name}: holds a {type(values).__name__}, not an object with a table')
     flat = {}

@@ -125,3 +125,21 @@ def check_folder(flag: str, folder: str | Path) -> None:
         raise ValueError(
             f'{flag} {folder}: nothing can be written in {nearest} ({error.strerror}); choose another'
         ) from error
+
+
+def check_file(flag: str, file: str | Path) -> None:
+    """Make sure that a file can be written.
+
+    Args:
+        flag: Flag that names it, for the message.
+        file: The file; what is there and neither file nor folder, such as ``/dev/stdout``, is taken.
+
+    Raises:
+        ValueError: If there is a folder in its place, or its own folder does not do: see
+            :func:`check_folder`.
+    """
+    path = Path(file)
+    if path.is_dir():
+        raise ValueError(f'{flag} {file}: is a folder, a file is needed')
+    if path.is_file() or not path.exists():
+        check_folder(f'{flag} {file}: folder', path.parent)

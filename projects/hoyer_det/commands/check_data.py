@@ -9,7 +9,7 @@ from ..config import load_config
 from ..datasets.check import Report, check_datasets
 from ..datasets.clean import write_clean
 from ..files import write_json
-from .arguments import add_config_options, check_folder
+from .arguments import add_config_options, check_file, check_folder
 from .errors import one_line_errors
 
 _SHOWN = 20  # lines of each kind
@@ -68,6 +68,8 @@ def main() -> None:
     with one_line_errors():
         if args.workers is not None and args.workers < 1:
             raise ValueError(f'--workers {args.workers}: must be at least 1')
+        if args.json is not None:
+            check_file('--json', args.json)
         if args.write_clean is not None:
             if os.path.lexists(args.write_clean):
                 raise FileExistsError(f'--write-clean {args.write_clean}: exists already')

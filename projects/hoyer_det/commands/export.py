@@ -18,7 +18,7 @@ from ..files import replacing
 from ..training.settings import check_settings
 from ..twins import check_twin
 from ..weights.zoo import checkpoint_file
-from .arguments import add_config_options, add_twin_option, check_folder
+from .arguments import add_config_options, add_twin_option, check_file
 from .errors import one_line_errors
 
 
@@ -85,9 +85,7 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.out.suffix not in ('.onnx', '.nir'):
         raise ValueError(f'{args.out}: must end in .onnx or .nir')
-    if args.out.is_dir():
-        raise ValueError(f'{args.out}: is a folder')
-    check_folder('the folder of OUT,', args.out.parent)
+    check_file('OUT', args.out)
     if args.weights is not None and not 2 <= args.weights <= 8:
         raise ValueError(f'--weights {args.weights}: must be from 2 to 8 bits')
     if args.shape and min(args.shape) < 1:

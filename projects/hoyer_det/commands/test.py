@@ -18,7 +18,7 @@ from ..training.memory import keep_freed_memory
 from ..training.runner import CommandRunner
 from ..training.settings import check_settings
 from ..weights.zoo import checkpoint_file
-from .arguments import add_common_arguments, set_up_work_dir
+from .arguments import add_common_arguments, check_file, set_up_work_dir
 from .errors import one_line_errors
 
 
@@ -91,11 +91,13 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     """Make a runner from the flags, with all that can go wrong before the first image."""
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out {args.out}: must end in .pkl or .pickle')
+    if args.out is not None:
+        check_file('--out', args.out)
     cfg = load_config(args.config, args.cfg_options, args.twin)
     set_up_work_dir(cfg, args)
     check_settings(cfg, 'test')
     check_data(cfg, ('test_dataloader',))
-    if args.checkpoint.endswith('.onnx'):
+    if args.checkpoint.lower().endswith('.onnx'):
         use_exported(cfg, args)
     elif args.engine is not None or args.threads is not None:
         raise ValueError(
@@ -116,13 +118,13 @@ def build_runner(args: argparse.Namespace) -> CommandRunner:
     runner = CommandRunner.from_cfg(cfg)
     with runner.set_up():
         metrics = runner.test_loop.evaluator.metrics  # builds the loop, which reads the data set
-    if isinstance(runner.model, ExportedModel):
-        known = list(runner.model.runtime.classes)
-        wanted = list(runner.test_loop.dataloader.dataset.metainfo['classes'])
-        if known != wanted:
-            raise ValueError(
-                f'{args.checkpoint}: knows the classes {known}, the test data has {wanted}'
-            )
+        if isinstance(runner.model, ExportedModel):
+            known = list(runner.model.runtime.classes)
+            wanted = list(runner.test_loop.dataloader.dataset.metainfo['classes'])
+            if known != wanted:
+                raise ValueError(
+                    f'{args.checkpoint}: knows the classes {known}, the test data has {wanted}'
+                )
     if args.out is not None:
         dump = DumpResults if cfg.model.type == 'SpikingClassifier' else DumpDetResults
         metrics.append(dump(out_file_path=args.out))

@@ -57,7 +57,7 @@ def load(
         >>> results = model.predict('street.jpg')  # doctest: +SKIP
         >>> results[0].names, results[0].boxes  # doctest: +SKIP
     """
-    exported = Path(model).suffix == '.onnx'
+    exported = Path(model).suffix.lower() == '.onnx'
     if engine is not None and exported != (engine != 'torch'):
         wanted = 'a checkpoint (.pth)' if exported else 'an exported file (`hoyer-det export`)'
         raise ValueError(f'{model}: the engine {engine} needs {wanted}')

@@ -92,7 +92,7 @@ def checkpoint_path(model: str | Path) -> Path:
         ValueError: If it is a folder, an exported model, or a file of the zoo is damaged.
     """
     path = Path(model)
-    if path.suffix in ('.onnx', '.xml'):
+    if path.suffix.lower() in ('.onnx', '.xml'):
         raise ValueError(f'{model}: is an exported model; a checkpoint (.pth) is needed here')
     if path.is_file():
         return path
