@@ -246,6 +246,8 @@ def test_nothing_to_evaluate(tmp_path: Path, voc_folder: Path) -> None:
         write_voc_image(voc_folder, name, [], seed=int(name[5:]))
     (problem,) = check(VOC, voc_folder).problems
     assert (problem.kind, Path(problem.source).name) == ('no box to evaluate', 'test.txt')
+    with pytest.raises(ValueError, match=r'test\.txt: no box would be left; mend this first'):
+        write_clean(check(VOC, voc_folder), tmp_path / 'clean')
     root = write_coco_folder(tmp_path / 'coco')
     val = root / 'annotations' / 'instances_val2017.json'
     change(val, lambda content: content['annotations'].clear())

@@ -104,7 +104,7 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
             if number in boxes[name]:
                 root.remove(item)
         ET.ElementTree(root).write(copy, encoding='utf-8')
-    _refuse_nothing(source, kept, left or not source.trains)
+    _refuse_nothing(source, kept, left)
 
 
 def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
