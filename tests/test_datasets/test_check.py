@@ -423,13 +423,13 @@ def test_command_refuses_a_place_for_the_copy_before_it_reads_anything(
         assert output == ''
 
 
-def test_command_takes_files_with_spaces_and_commas(run: Callable, tmp_path: Path) -> None:
+def test_command_takes_files_with_spaces_commas_and_brackets(run: Callable, tmp_path: Path) -> None:
     root = write_coco_folder(tmp_path / 'coco')
-    (root / 'annotations' / 'instances_train2017.json').rename(root / 'a, b c.json')
-    (root / 'train2017').rename(root / 'd, e f')
-    files = ('train_ann=a, b c.json', 'train_images=d, e f')
+    (root / 'annotations' / 'instances_train2017.json').rename(root / 'a, b (c.json')
+    (root / 'train2017').rename(root / 'd, e [f')
+    files = ('train_ann=a, b (c.json', 'train_images=d, e [f')
     code, output = run(COCO, '--workers', 1, '--cfg-options', f'data_root={root}', *files)
-    assert code == 1 and 'a, b c.json: 5 images, 7 boxes, trained on' in output
+    assert code == 1 and 'a, b (c.json: 5 images, 7 boxes, trained on' in output
     assert 'image missing' not in output
 
 
