@@ -111,12 +111,13 @@ def check_folder(flag: str, folder: str | Path) -> None:
         folder: The folder.
 
     Raises:
-        ValueError: If there is a file in its place or that of one above it, or nothing can be written
-            there.
+        ValueError: If there is a file or a link to nothing in its place or that of one above it, or
+            nothing can be written there.
     """
     for path in (Path(folder), *Path(folder).parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f'{flag} {folder}: {path} is a file, a folder is needed')
+        if os.path.lexists(path) and not path.is_dir():
+            kind = 'a file' if path.exists() else 'a link to nothing'
+            raise ValueError(f'{flag} {folder}: {path} is {kind}, a folder is needed')
     nearest = next(
         path for path in (Path(folder), *Path(folder).absolute().parents) if path.is_dir()
     )
