@@ -441,7 +441,7 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     assert [source['boxes'] for source in content['sources']] == [8, 4]
     assert run(VOC, '--workers', 1, '--cfg-options', f'data_root={clean}')[0] == 0
     code, _ = run(VOC, '--write-clean', clean, *one)
-    assert code == f'error: --write-clean {clean}: exists already'
+    assert code == f'error: --write-clean {clean}: exists already; name a new folder'
     assert run(VOC, '--cfg-options', 'data_root=nowhere')[0].startswith('error: nowhere/: no such')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['clean', 'report.json', 'voc']
 
@@ -456,6 +456,8 @@ def test_command_refuses_a_place_for_the_copy_before_it_reads_anything(
         code, output = run(VOC, *flags)
         assert code.startswith(f'error: --write-clean {tmp_path / place}: ') and fault in code
         assert output == ''
+    code, output = run(VOC, '--write-clean', '', '--cfg-options', f'data_root={voc_folder}')
+    assert code.startswith('error: --write-clean .: exists already') and output == ''
 
 
 def test_command_takes_files_with_spaces_commas_and_brackets(run: Callable, tmp_path: Path) -> None:
