@@ -131,6 +131,7 @@ def test_a_table_of_the_user(tmp_path):
         (dict(name=3), 'name must be text'),
         (dict(name=' '), 'name must be text'),
         (dict(memory=dict(weights=1, activations=2, note=3)), 'memory.note must be text'),
+        (dict(memory=dict(weights=1.7e308, activations=2)), 'memory.weights must be a number'),
         (dict(memory=dict(weights=10**400, activations=2)), 'memory.weights must be a number'),
         (dict(name='45nm'), "name '45nm' is taken"),
         (dict(fp32=4.6), 'fp32.multiply_accumulate is missing'),

@@ -246,6 +246,12 @@ def test_folder_in_the_place_of_an_output_is_refused_before_detecting(tmp_path, 
         plan_outputs([Image(str(tmp_path / 'a.png'))], tmp_path / 'out')
 
 
+def test_link_to_nothing_in_the_place_of_the_folder_is_refused_before_detecting(tmp_path, run):
+    (tmp_path / 'out').symlink_to('unmounted')
+    with pytest.raises(SystemExit, match='out is a link to nothing, a folder is needed'):
+        run('ssd_shapes', 'a.png', '--out-dir', tmp_path / 'out')
+
+
 # Arguments for a folder with what is made below, and what the one line says; more in wrong_flags.py and
 # wrong_files.py of tests/test_reliability.
 WRONG = {

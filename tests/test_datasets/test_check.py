@@ -16,6 +16,7 @@ from hoyer_det.datasets import read_classes
 from hoyer_det.datasets.check import Report, check_datasets
 from hoyer_det.datasets.clean import write_clean
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 from PIL import Image
 
 VOC, COCO = CONFIGS / 'hoyer_ssd_vocformat.py', CONFIGS / 'hoyer_ssd_cocoformat.py'
@@ -246,6 +247,8 @@ def test_nothing_to_evaluate(tmp_path: Path, voc_folder: Path) -> None:
         write_voc_image(voc_folder, name, [], seed=int(name[5:]))
     (problem,) = check(VOC, voc_folder).problems
     assert (problem.kind, Path(problem.source).name) == ('no box to evaluate', 'test.txt')
+    with pytest.raises(ValueError, match=r'test\.txt: no box would be left; mend this first'):
+        write_clean(check(VOC, voc_folder), tmp_path / 'clean')
     root = write_coco_folder(tmp_path / 'coco')
     val = root / 'annotations' / 'instances_val2017.json'
     change(val, lambda content: content['annotations'].clear())
@@ -361,6 +364,40 @@ def test_clean_copy_leaves_annotations_listed_by_their_whole_path_as_they_are(
     assert (voc_folder / 'image9.xml').read_text() == before
 
 
+def test_clean_copy_writes_no_annotation_outside_its_folder(
+    tmp_path: Path, voc_folder: Path
+) -> None:
+    """A name such as ../image9 leaves the root where the annotations lie in it, the images deeper."""
+    write_voc_image(voc_folder, 'image9', [voc_object('cell'), voc_object('dot', 9, 9, 9, 9)])
+    for file in sorted((voc_folder / 'Annotations').iterdir()):
+        file.rename(voc_folder / file.name)
+    outside = (voc_folder / 'image9.xml').rename(tmp_path / 'image9.xml')
+    (voc_folder / 'JPEGImages' / 'image9.jpg').rename(voc_folder / 'image9.jpg')
+    write_split(voc_folder, 'trainval', ['image0', '../image9'])
+    cfg = load_config(VOC, {'data_root': str(voc_folder)}, complete=False)
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.ann_subdir = ''
+    before = outside.read_text()
+    with pytest.raises(ValueError, match=r'image9\.xml: lies outside'):
+        write_clean(check_datasets(cfg, workers=1), tmp_path / 'clean')
+    assert outside.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['image9.xml', 'voc']
+
+
+def test_clean_copy_without_data_root_and_folder_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_coco_folder(tmp_path / 'coco') / 'train2017'
+    (root / '../annotations/instances_train2017.json').rename(root / 'a.json')
+    monkeypatch.chdir(root)
+    dataset = dict(type='CocoDataset', ann_file='a.json')
+    report = check_datasets(Config(dict(train_dataloader=dict(dataset=dataset))), workers=1)
+    assert [problem.image for problem in report.problems] == ['c.png']
+    monkeypatch.chdir(write_clean(report, tmp_path / 'clean'))
+    report = check_datasets(Config(dict(train_dataloader=dict(dataset=dataset))), workers=1)
+    assert report.problems == []
+
+
 def test_clean_copy_of_two_data_sets_that_spell_one_folder_differently(
     tmp_path: Path, voc_folder: Path
 ) -> None:
@@ -404,7 +441,7 @@ def test_command(run: Callable, tmp_path: Path, voc_folder: Path) -> None:
     assert [source['boxes'] for source in content['sources']] == [8, 4]
     assert run(VOC, '--workers', 1, '--cfg-options', f'data_root={clean}')[0] == 0
     code, _ = run(VOC, '--write-clean', clean, *one)
-    assert code == f'error: --write-clean {clean}: exists already'
+    assert code == f'error: --write-clean {clean}: exists already; name a new folder'
     assert run(VOC, '--cfg-options', 'data_root=nowhere')[0].startswith('error: nowhere/: no such')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['clean', 'report.json', 'voc']
 
@@ -419,15 +456,17 @@ def test_command_refuses_a_place_for_the_copy_before_it_reads_anything(
         code, output = run(VOC, *flags)
         assert code.startswith(f'error: --write-clean {tmp_path / place}: ') and fault in code
         assert output == ''
+    code, output = run(VOC, '--write-clean', '', '--cfg-options', f'data_root={voc_folder}')
+    assert code.startswith('error: --write-clean .: exists already') and output == ''
 
 
-def test_command_takes_files_with_spaces_and_commas(run: Callable, tmp_path: Path) -> None:
+def test_command_takes_files_with_spaces_commas_and_brackets(run: Callable, tmp_path: Path) -> None:
     root = write_coco_folder(tmp_path / 'coco')
-    (root / 'annotations' / 'instances_train2017.json').rename(root / 'a, b c.json')
-    (root / 'train2017').rename(root / 'd, e f')
-    files = ('train_ann=a, b c.json', 'train_images=d, e f')
+    (root / 'annotations' / 'instances_train2017.json').rename(root / 'a, b (c.json')
+    (root / 'train2017').rename(root / 'd, e [f')
+    files = ('train_ann=a, b (c.json', 'train_images=d, e [f')
     code, output = run(COCO, '--workers', 1, '--cfg-options', f'data_root={root}', *files)
-    assert code == 1 and 'a, b c.json: 5 images, 7 boxes, trained on' in output
+    assert code == 1 and 'a, b (c.json: 5 images, 7 boxes, trained on' in output
     assert 'image missing' not in output
 
 

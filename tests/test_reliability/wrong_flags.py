@@ -17,6 +17,11 @@ COMMANDS = [
     flags('train voc.py --fast', '--fast', 'unrecognized'),
     flags('train voc.py --twin tanh', '--twin', 'tanh'),
     flags('train voc.py --amp', '--amp', 'CPU'),
+    flags(
+        'train voc.py --cfg-options model.neck.in_channels=[8,16',
+        '--cfg-options',
+        'brackets exist in [8,16',
+    ),
     flags('train voc.py --launcher rocket', '--launcher', 'rocket'),
     flags(
         'train voc.py --launcher pytorch', '--launcher pytorch', 'start the command with torchrun'

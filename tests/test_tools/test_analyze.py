@@ -214,7 +214,11 @@ def test_evaluated_map_of_both_networks_stands_in_the_head(
     monkeypatch.setattr(plots, 'data_uri', lambda figure, kind='svg': 'data:image/png;base64,')
     net, relu = save(tmp_path / 'net.pth', voc_folder), save(tmp_path / 'r.pth', voc_folder, 'relu')
     flags = ['--evaluate', '--images', '1', '--runs', '0', '--compare-twin', 'relu', relu]
+    picture = Path('report/noise.png')  # of the user, not of an earlier report
+    picture.parent.mkdir()
+    picture.touch()
     tool(CONFIG, net, *flags, '--out', 'report', *options(voc_folder))
+    assert picture.exists()
     summary = json.loads(Path('report/summary.json').read_text())
     for found in summary['models'].values():
         value, source = found['accuracy'].split(' ', 1)
@@ -260,6 +264,16 @@ def test_preprocessor_beside_the_model_is_the_models(voc_folder: Path, tmp_path:
         found.append({k: layer.fired.tolist() for k, layer in measured.neurons.items()})
         cfg.data_preprocessor = cfg.model.pop('data_preprocessor', None)
     assert found[0] == found[1] and sum(map(sum, found[0].values())) > 0
+
+
+@pytest.mark.parametrize('name', ['summary.json', 'noise.png'])
+def test_folder_in_the_place_of_an_output_is_refused_before_measuring(
+    fails: Tool, tmp_path: Path, name: str
+) -> None:
+    place = tmp_path / 'out' / name
+    place.mkdir(parents=True)
+    line = fails(CONFIG, 'lost.pth', '--out', place.parent)
+    assert line == f'error: {place}: is a folder; remove it, or choose another --out'
 
 
 def test_wrong_networks(fails: Tool, voc_folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from .tables import (
     totals,
 )
 
+REPORT_FILES = ('report.html', 'summary.json', 'layers.csv', 'neurons.csv', 'noise.png')
+
 
 def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
     """Write ``report.html``, ``summary.json``, ``layers.csv`` and ``neurons.csv``.
@@ -50,11 +52,12 @@ def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
         contents['noise.png'] = stream.getvalue()
     contents['report.html'] = render(analysis).encode()
     folder = Path(folder)
+    replaces = (folder / 'report.html').exists()
     # The largest first, which is the likeliest not to fit.
     for name in sorted(contents, key=lambda name: -len(contents[name])):
         with replacing(folder / name) as part:
             part.write_bytes(contents[name])
-    if not analysis.noise:
+    if replaces and not analysis.noise:
         (folder / 'noise.png').unlink(missing_ok=True)
     return [folder / name for name in contents]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..analysis import ENERGY_TABLES, analyze, write_report
+from ..analysis.report import REPORT_FILES
 from ..analysis.screen import as_text
 from ..twins import TWINS
 from .arguments import add_config_options, add_twin_option, check_folder
@@ -94,6 +95,9 @@ def main() -> None:
         name = Path(config).stem + (f'_{twin}' if twin else '')
         out = Path(args.pop('out') or f'work_dirs/{name}/analysis')
         check_folder('--out', out)
+        for file in (out / name for name in REPORT_FILES):
+            if file.is_dir():
+                raise ValueError(f'{file}: is a folder; remove it, or choose another --out')
         args['compare'] += [(config, file, kind) for kind, file in args.pop('compare_twin')]
         analysis = analyze(**args, command=shlex.join(['hoyer-det', 'analyze', *sys.argv[1:]]))
         print(as_text(analysis))

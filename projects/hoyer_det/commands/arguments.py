@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config, DictAction
 
@@ -33,11 +32,13 @@ class _OptionAction(DictAction):
         for item in values:
             if '=' not in item:
                 parser.error(f'{option_string}: expected key=value, got {item!r}')
-        super().__call__(parser, namespace, values, option_string)
-        options: dict[str, Any] = getattr(namespace, self.dest)
-        for key, value in (item.split('=', maxsplit=1) for item in values):
-            if key in DATA_PATHS:
-                options[key] = value
+        paths = [item for item in values if item.split('=')[0] in DATA_PATHS]
+        others = [item for item in values if item not in paths]
+        try:
+            super().__call__(parser, namespace, others, option_string)
+        except AssertionError as error:  # imbalanced brackets
+            parser.error(f'{option_string}: {error}')
+        getattr(namespace, self.dest).update(item.split('=', maxsplit=1) for item in paths)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -110,12 +111,13 @@ def check_folder(flag: str, folder: str | Path) -> None:
         folder: The folder.
 
     Raises:
-        ValueError: If there is a file in its place or that of one above it, or nothing can be written
-            there.
+        ValueError: If there is a file or a link to nothing in its place or that of one above it, or
+            nothing can be written there.
     """
     for path in (Path(folder), *Path(folder).parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f'{flag} {folder}: {path} is a file, a folder is needed')
+        if os.path.lexists(path) and not path.is_dir():
+            kind = 'a file' if path.exists() else 'a link to nothing'
+            raise ValueError(f'{flag} {folder}: {path} is {kind}, a folder is needed')
     nearest = next(
         path for path in (Path(folder), *Path(folder).absolute().parents) if path.is_dir()
     )

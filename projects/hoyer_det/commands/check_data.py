@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 from ..config import load_config
 from ..datasets.check import Report, check_datasets
@@ -71,9 +72,10 @@ def main() -> None:
         if args.json is not None:
             check_file('--json', args.json)
         if args.write_clean is not None:
-            if os.path.lexists(args.write_clean):
-                raise FileExistsError(f'--write-clean {args.write_clean}: exists already')
-            check_folder('--write-clean', args.write_clean)
+            clean = Path(args.write_clean)
+            if os.path.lexists(clean):
+                raise FileExistsError(f'--write-clean {clean}: exists already; name a new folder')
+            check_folder('--write-clean', clean)
         cfg = load_config(args.config, args.cfg_options, complete=False)
         report = check_datasets(cfg, not args.annotations_only, args.workers)
         print_report(report)

@@ -88,11 +88,10 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
     target.write_text(''.join(f'{name}\n' for name in kept), encoding='utf-8')
     _link((find_images(source.images, name)[0] for name in kept), source, folder)
     old = Path(source.annotations)
-    new = _place(old, source.root, folder)
-    new.mkdir(parents=True, exist_ok=True)
     left = 0
     for name in kept:
-        file, copy = old / f'{name}.xml', new / f'{name}.xml'
+        file = old / f'{name}.xml'
+        copy = _place(file, source.root, folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         root = read_annotation(file)
         items = root.findall('object')
@@ -104,7 +103,7 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
             if number in boxes[name]:
                 root.remove(item)
         ET.ElementTree(root).write(copy, encoding='utf-8')
-    _refuse_nothing(source, kept, left or not source.trains)
+    _refuse_nothing(source, kept, left)
 
 
 def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
@@ -173,7 +172,7 @@ def _link(images: Iterable[Path], source: Source, folder: Path) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(image.resolve())
     # File names such as ../a.jpg need it, though no image is in it.
-    _place(source.images, source.root, folder).mkdir(parents=True, exist_ok=True)
+    _place(Path(source.images), source.root, folder).mkdir(parents=True, exist_ok=True)
 
 
 def _place(path: str | Path, root: str, folder: Path) -> Path:
