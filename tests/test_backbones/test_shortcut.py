@@ -1,4 +1,4 @@
-"""Shortcuts of HoyerVGG and HoyerSSDNeck against a forward pass written by hand in float64."""
+"""Shortcuts of backbone and necks against a forward pass written by hand in float64."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hoyer_det.backbones import HoyerVGG
 from hoyer_det.backbones.shortcut import Shortcut
-from hoyer_det.necks import HoyerSSDNeck
+from hoyer_det.necks import HoyerSSDNeck, HoyerYOLOV3Neck
 from hoyer_det.spiking import spiking_layers
 from torch import Tensor, nn
 
@@ -74,8 +74,8 @@ def by_hand(
     strides: list[tuple[int, int]],
     x: Tensor,
     stream: Tensor | None = None,
-) -> list[Tensor]:
-    """Spikes of blocks in a row; without a stream the first of them begins it."""
+) -> tuple[list[Tensor], Tensor]:
+    """Spikes of blocks in a row, and the last potential; without a stream the first of them begins it."""
     spikes = [x]
     for block, (stride, beyond) in zip(blocks, strides, strict=True):
         if isinstance(block, nn.MaxPool2d):
@@ -94,14 +94,14 @@ def by_hand(
         y = (y - mean) / (var + norm.eps).sqrt() * weight + bias
         stream = y if stream is None else y + by_places(stream, y, stride, beyond)
         spikes.append(neuron(block.act, stream))
-    return spikes
+    return spikes, stream
 
 
 def backbone_by_hand(net: HoyerVGG, x: Tensor) -> tuple[Tensor, ...]:
     blocks = [block for stage in net.stages for block in stage]
     blocks.insert(6, net.pool4)
     halved = {0, 1, 3}  # stages 0 to 2 end here; stage 4 has a pooling of stride 1
-    spikes = by_hand(blocks, [(2 if i in halved else 1, 0) for i in range(len(blocks))], x)
+    spikes, _ = by_hand(blocks, [(2 if i in halved else 1, 0) for i in range(len(blocks))], x)
     return spikes[6], spikes[-1]
 
 
@@ -109,8 +109,33 @@ def neck_by_hand(
     net: HoyerSSDNeck, inputs: tuple[Tensor, ...], stream: Tensor | None
 ) -> tuple[Tensor, ...]:
     blocks = [block for layer in net.extra_layers for block in layer]
-    spikes = by_hand(blocks, [(1, 0), (2, 0), (1, 0), (1, 2)], inputs[-1], stream)
+    spikes, _ = by_hand(blocks, [(1, 0), (2, 0), (1, 0), (1, 2)], inputs[-1], stream)
     return *inputs, spikes[2], spikes[4]
+
+
+def yolo_neck(act_cfg: dict = SPIKE) -> HoyerYOLOV3Neck:
+    torch.manual_seed(1)
+    net = HoyerYOLOV3Neck(3, (16, 8, 4), (8, 4, 6), shortcut=True, act_cfg=act_cfg, bias_spread=1.0)
+    net.init_weights()
+    return net
+
+
+def yolo_neck_by_hand(
+    net: HoyerYOLOV3Neck, levels: tuple[Tensor, ...], stream: Tensor | None
+) -> tuple[Tensor, ...]:
+    spikes, outs = levels[-1], []
+    for index, detect in enumerate((net.detect1, net.detect2, net.detect3)):
+        if index:
+            up = [net.conv1, net.conv2][index - 1]
+            (_, coarse), stream = by_hand([up], [(1, 0)], spikes, stream)
+            coarse, stream = (
+                x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (coarse, stream)
+            )
+            spikes = torch.cat((coarse, levels[-1 - index]), 1)
+        rows, stream = by_hand(list(detect.children()), [(1, 0)] * 5, spikes, stream)
+        spikes = rows[-1]
+        outs.append(spikes)
+    return tuple(outs)
 
 
 # By hand, windows are cut at the border, so 38 (19, 10, 5) needs ceil_mode.
@@ -143,6 +168,25 @@ def test_neck_equals_a_forward_pass_by_hand(act_cfg, handed_in):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize('handed_in', [True, False])
+@pytest.mark.parametrize('act_cfg', [SPIKE, RELU], ids=['spikes', 'twin'])
+def test_neck_of_yolov3_equals_a_forward_pass_by_hand(act_cfg, handed_in):
+    draw = torch.Generator().manual_seed(3)
+    stream = torch.randn(3, 16, 3, 4, generator=draw).double()
+    shapes = (3, 4, 12, 16), (3, 8, 6, 8)
+    levels = [torch.randint(0, 2, shape, generator=draw).double() for shape in shapes]
+    levels.append((stream > 0.5).double())
+    inputs = (*levels, stream) if handed_in else levels
+    net = yolo_neck(act_cfg).double()
+    for training in (True, False):
+        net.train(training)
+        wanted = yolo_neck_by_hand(net, levels, stream if handed_in else None)
+        for a, b in zip(net(inputs), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+            assert a.std() > 0
+            assert act_cfg is RELU or set(a.unique().tolist()) == {0, 1}
+
+
 @pytest.mark.parametrize('out_indices', [(0, 3), (3, 5)])
 def test_stream_handed_out_is_the_potential_of_the_last_spikes(out_indices):
     net = backbone(out_indices=out_indices, out_stream=True).eval()
@@ -156,8 +200,14 @@ def test_stream_handed_out_is_the_potential_of_the_last_spikes(out_indices):
 def test_number_of_features_that_does_not_fit_is_named():
     plain = HoyerSSDNeck(**NECK, level_paddings=(1, 0))
     one = torch.zeros(1, 1, 1, 1)
-    for net, maps in ((plain, 3), (plain, 1), (neck(), 4)):
-        with pytest.raises(ValueError, match=f'in_channels names 2 levels.* hands in {maps} '):
+    plain_yolo = HoyerYOLOV3Neck(2, (1, 1), (1, 1))
+    shortcut = yolo_neck()
+    for net, levels, maps in (
+        *((plain, 2, 3), (plain, 2, 1), (neck(), 2, 4)),
+        *((plain_yolo, 2, 3), (plain_yolo, 2, 1), (shortcut, 3, 5)),
+    ):
+        name = type(net).__name__
+        with pytest.raises(ValueError, match=f'{name}: .* {levels} levels.* hands in {maps} '):
             net((one,) * maps)
 
 
@@ -183,6 +233,9 @@ def test_weights_are_those_of_a_network_without_shortcuts():
     ):
         shapes = {name: value.shape for name, value in with_shortcut.state_dict().items()}
         assert shapes == {name: value.shape for name, value in without.state_dict().items()}
+    yolo = {k: p.shape for k, p in yolo_neck().named_parameters()}
+    plain = HoyerYOLOV3Neck(3, (16, 8, 4), (8, 4, 6), act_cfg=SPIKE).named_parameters()
+    assert list(yolo.values()) == [p.shape for _, p in plain]
     twin = {name for name, _ in backbone(RELU).named_parameters()}
     neurons = {f'{name}.threshold' for name in spiking_layers(backbone())}
     assert {name for name, _ in backbone().named_parameters()} == twin | neurons

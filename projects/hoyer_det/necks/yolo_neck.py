@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from mmcv.cnn import ConvModule
 from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
 from mmengine.model import PretrainedInit
+from torch import Tensor, nn
 
 from ..backbones.blocks import (
     ACT_CFG,
@@ -14,6 +17,7 @@ from ..backbones.blocks import (
     spread_biases,
     use_spiking_conv_modules,
 )
+from ..backbones.shortcut import ShortcutConvBlock, Stream
 
 
 @MODELS.register_module()
@@ -28,13 +32,17 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         num_scales: Number of levels.
         in_channels: Channels of the levels handed in, from the coarsest to the finest.
         out_channels: Channels of the levels handed out, in the same order.
+        shortcut: Whether a real-valued stream goes past the convolutions, as in ``HoyerVGG``. It goes on
+            from the stream handed in behind the levels (``HoyerVGG(out_stream=True)``); without one, it
+            begins behind the first convolution. It is up-sampled with the spikes, and what is concatenated
+            does not enter it.
         conv_cfg: Config of the convolutions.
         norm_cfg: Config of the norms.
         act_cfg: Config of the activations; ``dict(type='LeakyReLU', negative_slope=0.1)`` gives back
             MMDetection's neck.
         bias_spread: Half width of the interval of the norms' first biases, see
             :class:`hoyer_det.backbones.blocks.SpikingConvBlock`.
-        init_cfg: Initialisation; that of ``ConvModule`` (Kaiming) by default.
+        init_cfg: Initialisation; Kaiming for convolutions by default.
 
     Raises:
         ValueError: If the lists have not ``num_scales`` entries.
@@ -45,6 +53,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         num_scales: int,
         in_channels: Sequence[int],
         out_channels: Sequence[int],
+        shortcut: bool = False,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] = NORM_CFG,
         act_cfg: dict[str, Any] = ACT_CFG,
@@ -66,7 +75,44 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
             init_cfg=init_cfg,
         )
         self.bias_spread = bias_spread
-        use_spiking_conv_modules(self)
+        self.shortcut = shortcut
+        if shortcut:
+            cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+            _put_shortcuts(self, cfgs)
+            self.init_cfg = init_cfg or dict(type='Kaiming', layer='Conv2d')
+        else:
+            use_spiking_conv_modules(self)
+
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the levels from the coarsest to the finest.
+
+        Args:
+            feats: Spikes of the levels, from the finest to the coarsest, and with ``shortcut`` the potential
+                of the coarsest.
+
+        Raises:
+            ValueError: If there are more or fewer.
+        """
+        if not self.num_scales <= len(feats) <= self.num_scales + self.shortcut:
+            stream = ', with or without a stream' if self.shortcut else ''
+            raise ValueError(
+                f'HoyerYOLOV3Neck: in_channels names {self.num_scales} levels{stream}, the backbone hands in '
+                f'{len(feats)} feature maps'
+            )
+        if not self.shortcut:
+            return super().forward(feats)
+        levels = feats[: self.num_scales]
+        x = levels[-1] if len(feats) == self.num_scales else tuple(feats[-2:])
+        x: Tensor | Stream = self.detect1(x)
+        outs = [x[0]]
+        for index, level in enumerate(levels[-2::-1], start=1):
+            spikes, potential = map(self._upsample, getattr(self, f'conv{index}')(x))
+            x = getattr(self, f'detect{index + 1}')((torch.cat((spikes, level), 1), potential))
+            outs.append(x[0])
+        return tuple(outs)
+
+    def _upsample(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(x, scale_factor=2)
 
     def init_weights(self) -> None:
         """Initialise the convolutions, then spread the norms' biases unless a checkpoint set them."""
@@ -78,3 +124,19 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         # After the layers, because `ConvModule` sets the biases of its norm to 0.
         if not keep:
             spread_biases(self, self.bias_spread)
+
+
+def _put_shortcuts(neck: YOLOV3Neck, cfgs: dict[str, Any]) -> None:
+    """Put a block with a shortcut in the place of each ``ConvModule``."""
+    for parent in list(neck.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, ConvModule):
+                conv = child.conv
+                block = ShortcutConvBlock(
+                    conv.in_channels,
+                    conv.out_channels,
+                    conv.kernel_size,
+                    padding=conv.padding,
+                    **cfgs,
+                )
+                setattr(parent, name, block)
