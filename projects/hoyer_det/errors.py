@@ -1,13 +1,20 @@
 """What is said of an error in one line, and which part of a config it comes from."""
 
+import difflib
+import inspect
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmdet import registry
 from mmengine.config import Config
+from mmengine.registry import Registry
 
 _UNDECODED = 'failed to load image: '
+_UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
+_UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 @contextmanager
@@ -28,7 +35,8 @@ def naming(cfg: Config, key: str) -> Iterator[None]:
     except Exception as error:
         if os.path.exists(str(error).partition(': ')[0]):
             raise
-        raise ValueError(f'{cfg.filename}: {key}: {foreseen(error) or named(error)}') from error
+        text = foreseen(error) or misspelt(error) or named(error)
+        raise ValueError(f'{cfg.filename}: {key}: {text}') from error
 
 
 def foreseen(error: Exception) -> str | None:
@@ -49,6 +57,30 @@ def foreseen(error: Exception) -> str | None:
     return None
 
 
+def misspelt(error: Exception) -> str | None:
+    """Return a line with the nearest name for a type or an argument that MMEngine does not know.
+
+    None of another error, and where no name is near.
+    """
+    text = _text(error)
+    # With the parents of MMDetection's, which are MMEngine's and are imported there.
+    registries = [r for r in vars(registry).values() if isinstance(r, Registry)]
+    if isinstance(error, KeyError) and (found := _UNKNOWN_TYPE.match(text)):
+        name, place = found.groups()
+        known = {known for r in registries if r.name == place for known in r.module_dict}
+        what = f'there is no {place} of the type {name!r}'
+    elif isinstance(error, TypeError) and (found := _UNKNOWN_ARGUMENT.search(text)):
+        kind, name = found.groups()
+        classes = [cls for cls in (r.get(kind) for r in registries) if cls is not None]
+        known = {known for cls in classes for known in inspect.signature(cls).parameters}
+        what = f'{kind} has no argument {name!r}'
+    else:
+        return None
+    near = [each for each in known if each.lower() == name.lower()]
+    near += difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f'{what}; is {near[0]!r} meant?' if near else None
+
+
 def named(error: Exception) -> str:
     """Return the text of an error behind the name of its class."""
     kind = type(error)
@@ -62,5 +94,7 @@ def named(error: Exception) -> str:
 def _text(error: Exception) -> str:
     lines = str(error.args[0] if isinstance(error, KeyError) and error.args else error).splitlines()
     if any(line.startswith('Original Traceback') for line in lines):
-        lines = lines[-1:]  # of a worker process of a data loader
+        lines = [
+            lines[-1].removeprefix(f'{type(error).__name__}: ')
+        ]  # of a worker of a data loader
     return ' '.join(' '.join(lines).split()) or type(error).__name__

@@ -224,6 +224,12 @@ def test_what_is_named_twice_is_taken_once(tmp_path, monkeypatch):
     assert find_sources(named) == [Image('a.png')]
 
 
+def test_a_gif_in_a_folder_is_an_image(tmp_path):
+    (path,) = write_images(tmp_path, 'a.png')
+    (tmp_path / 'b.GIF').write_bytes(Path(path).read_bytes())
+    assert find_sources([tmp_path]) == [Image(path), Image(str(tmp_path / 'b.GIF'))]
+
+
 def test_many_sources_are_planned_at_once(tmp_path):
     sources = [Image(f'{folder}/{n}.png') for n in range(5000) for folder in 'ab']
     planned = plan_outputs(sources, tmp_path)

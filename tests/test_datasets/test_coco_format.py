@@ -45,8 +45,8 @@ def test_categories_are_in_the_order_of_their_ids(file: Path) -> None:
     [
         ('{"images": [', 'not a valid JSON file'),
         (b'\xff\xfe', 'not a valid JSON file'),
-        ('[]', "has no 'images'"),
-        ('{"images": 3}', "has no 'images'"),
+        ('[]', "has no list of 'images'"),
+        ('{"images": 3}', "has no list of 'images'"),
         ('{"images": [3]}', r"images\[0\] lacks 'id'"),
         ('{"images": [{"id": 1}]}', r"images\[0\] lacks 'file_name'; each needs id, file_name"),
     ],
@@ -66,8 +66,8 @@ def test_what_is_no_annotation_file_is_named(
 @pytest.mark.parametrize(
     'edit, message',
     [
-        (lambda c: c.pop('categories'), "has no 'categories'"),
-        (lambda c: c.update(annotations=[]), "has no 'annotations'"),
+        (lambda c: c.pop('categories'), "has no list of 'categories'"),
+        (lambda c: c.update(annotations=[]), "has an empty list of 'annotations'"),
         (lambda c: c['categories'][1].update(name='ring'), "2 categories have name 'ring'"),
         (lambda c: c['categories'][1].update(id=7), '2 categories have id 7'),
         (lambda c: c['images'][1].update(id=5), '2 images have id 5'),

@@ -12,7 +12,8 @@ from hoyer_det.deploy.rounding import integer_steps, round_weights
 from hoyer_det.spiking import HoyerSpike
 from mmdet.models.backbones import Darknet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
-from tiny_detectors import shaken
+from mmdet.registry import MODELS
+from tiny_detectors import shaken, tiny_config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -220,3 +221,10 @@ def test_what_stays_in_float_is_said():
     assert kinds['1'][0] == 'float' and kinds['1'][1].startswith('GroupNorm')
     with pytest.raises(ValueError, match='Conv2d has no HoyerSpike'):
         fold(nn.Conv2d(3, 4, 3))
+
+
+def test_a_group_norm_on_the_coarsest_map_has_more_than_one_position():
+    model = copy.deepcopy(tiny_config('fcos').model)
+    model.neck.num_outs = 6  # strides of 4 to 128
+    model.bbox_head.update(strides=[4, 8, 16, 32, 64, 128], norm_cfg=dict(type='GN', num_groups=8))
+    assert fold(MODELS.build(model)).folded_layers

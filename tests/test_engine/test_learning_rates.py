@@ -56,6 +56,12 @@ def test_equal_rates(said, tmp_path):
     assert not said
 
 
+def test_a_higher_rate_of_biases_is_no_lower_one_of_the_backbone(said, tmp_path):
+    # As in FCOS, whose biases learn at twice the rate.
+    train(build_ssd(), [HoyerRegularizerHook(1e-8)], tmp_path, paramwise_cfg=dict(bias_lr_mult=2.0))
+    assert not said
+
+
 def test_scaled_rates(said):
     model = build_ssd()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

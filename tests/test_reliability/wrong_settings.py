@@ -69,7 +69,7 @@ OPTIMIZERS = [
     option('optim_wrapper.optimizer.weight_decay=much', 'weight_decay', "'much'"),
     option('optim_wrapper.optimizer.betas=[2,3]', 'optim_wrapper.optimizer', 'beta'),
     option('optim_wrapper.optimizer.betas=0.9', 'optim_wrapper.optimizer', 'float'),
-    option('optim_wrapper.optimizer.type=Adamw', 'optim_wrapper.optimizer', 'Adamw'),
+    option('optim_wrapper.optimizer.type=Adamw', 'optim_wrapper.optimizer', "is 'AdamW' meant"),
     option('optim_wrapper.optimizer.lrr=1', 'optim_wrapper.optimizer', "argument 'lrr'"),
     option('optim_wrapper.optimizer.nesterov=True', 'optim_wrapper.optimizer', 'nesterov'),
     option('optim_wrapper.type=NoWrapper', 'optim_wrapper', 'NoWrapper'),
@@ -176,7 +176,13 @@ HOOKS = [
 ]
 MODELS = [
     option('model.type=NoDetector', 'model', 'NoDetector'),
-    option('model.backbone.type=HoyerVVG', 'model', 'HoyerVVG'),
+    option('model.backbone.type=HoyerVVG', 'model', "is 'HoyerVGG' meant"),
+    config(
+        'argument misspelt',
+        'model = dict(backbone=dict(bias_spred=1.0))',
+        'HoyerVGG',
+        "is 'bias_spread' meant",
+    ),
     option('model.backbone.depth=12', 'depth', 'must be one of'),
     option('model.backbone.width=-1', 'width', '-1'),
     option('model.backbone.width=0', 'width', '0'),
@@ -192,6 +198,7 @@ MODELS = [
     option('model.bbox_head.anchor_generator.ratios=[[2],[2]]', 'model', 'assert'),
     option('custom_hooks.17.weight=1', 'custom_hooks.17', 'no entry'),
     option('model.neck.in_channels=[1,2]', 'model', 'channels'),
+    option('model.backbone.width=0.3', 'neck.in_channels', 'hands in [154, 307]'),
     option('model.bbox_head=None', 'voc.py: model', 'NoneType'),
     option('model=None', 'model', 'hoyer-det train'),
     option('modle.type=X', 'modle', 'is model meant'),

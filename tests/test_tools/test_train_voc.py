@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -78,8 +79,12 @@ def test_voc_config_trains_resumes_and_tests(tmp_path: Path, run_tool: Tool) -> 
     assert list(work_dir.glob('*/vis_data/events.out.tfevents.*'))
     pictures = {path.name for path in work_dir.glob('*/vis_data/vis_image/*')}
     assert pictures == {'val_000003_1.png', 'val_000004_1.png'}
+    assert f'Checkpoints, logs and pictures of detections: {work_dir}' in trained.stdout
 
-    resumed = run_tool('train', CONFIG, '--resume', *common, 'train_cfg.max_epochs=2')
+    shutil.rmtree(next(work_dir.glob('*/vis_data/vis_image')))
+    none = 'default_hooks.visualization.num_images=0'
+    resumed = run_tool('train', CONFIG, '--resume', *common, 'train_cfg.max_epochs=2', none)
+    assert f'Checkpoints and logs: {work_dir}' in resumed.stdout
     assert resumed.returncode == 0, resumed.stderr
     assert 'resumed epoch: 1' in resumed.stdout
     second = records(work_dir)

@@ -49,6 +49,17 @@ def test_other_settings_are_said(checkpoint: str, options, said: str, capsys) ->
     assert cfg.randomness.seed == 5 and cfg.load_from == checkpoint and cfg.resume
 
 
+def test_a_complete_training_is_said(checkpoint: str, tmp_path, capsys) -> None:
+    done = str(tmp_path / 'epoch_24.pth')
+    content = torch.load(checkpoint)
+    content['meta'].update(epoch=24, iter=1440)
+    torch.save(content, done)
+    resume_from(demo(), done)
+    assert f'{done}: is complete, train_cfg.max_epochs=24 is reached' in capsys.readouterr().out
+    resume_from(demo({'train_cfg.max_epochs': 25}), done)
+    assert 'complete' not in capsys.readouterr().out
+
+
 def test_where_nothing_is_there_yet_it_begins_as_without(capsys) -> None:
     cfg = demo({'load_from': 'start.pth'})
     resume_from(cfg, None)

@@ -2,6 +2,7 @@
 
 import argparse
 import statistics
+from pathlib import Path
 
 from hoyer_det_runtime import ENGINES
 from hoyer_det_runtime.description import read_description
@@ -143,4 +144,5 @@ def main() -> None:
     if isinstance(runner.model, ExportedModel):
         times = runner.model.milliseconds
         print(f'{statistics.median(times):.1f} ms per image, the median of {len(times)}')
-    print(f'Metrics and pictures of detections: {runner.log_dir}')
+    pictures = any(Path(runner.log_dir).rglob('*.[jp][pn]g'))
+    print(f'Metrics{" and pictures of detections" if pictures else ""}: {runner.log_dir}')

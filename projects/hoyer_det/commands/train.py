@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from mmdet.registry import DATASETS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -210,7 +211,13 @@ def run_stages(args: argparse.Namespace, flag: str) -> None:
         training.run(make_runner, lambda stage: resume_from(stage, newest(stage.work_dir)))
     if is_main_process():
         print(training.summary())
-        print(f'Checkpoints, logs and pictures of detections: {cfg.work_dir}')
+        _print_place(cfg.work_dir)
+
+
+def _print_place(work_dir: str) -> None:
+    pictures = any(Path(work_dir).glob('*/vis_data/vis_image/*'))
+    what = ', logs and pictures of detections' if pictures else ' and logs'
+    print(f'Checkpoints{what}: {work_dir}')
 
 
 def _stage_folder(work_dir: str, first: str) -> str:
@@ -234,4 +241,4 @@ def main() -> None:
     with one_line_errors(lambda: how_to_go_on(runner.work_dir), runner.log_dir):
         runner.train()
     if is_main_process():
-        print(f'Checkpoints, logs and pictures of detections: {runner.work_dir}')
+        _print_place(runner.work_dir)

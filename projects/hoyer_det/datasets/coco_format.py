@@ -153,9 +153,9 @@ def _read_json(ann_file: str | Path) -> Any:
 def _check_fields(ann_file: str | Path, content: Any, key: str, fields: tuple[str, ...]) -> None:
     items = content.get(key) if isinstance(content, dict) else None
     if not items or not isinstance(items, list):
+        fault = f'has an empty list of {key!r}' if items == [] else f'has no list of {key!r}'
         raise ValueError(
-            f'{ann_file}: has no {key!r}; a file in COCO format lists images, annotations and '
-            'categories'
+            f'{ann_file}: {fault}; a file in COCO format lists images, annotations and categories'
         )
     for index, item in enumerate(items):
         for field in fields:

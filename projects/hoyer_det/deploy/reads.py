@@ -45,7 +45,7 @@ def find_readings(
     Args:
         model: Detector, classifier or part of one, in evaluation mode, whose parameters need no gradient; it
             stays as it is.
-        size: Height and width of the image; by default what the anchors of the head ask for, or 128.
+        size: Height and width of the image; by default what the anchors of the head ask for, at least 128.
 
     Returns:
         Convolution: reading; and ``model`` itself with ``'image'`` if anything besides the convolutions of
@@ -142,9 +142,17 @@ def run_network(model: nn.Module, image: Tensor) -> object:
 
 
 def image_size(model: nn.Module) -> tuple[int, int]:
-    """Return the height and width that the anchors of a detector's head ask for, 128 without any."""
+    """Return the height and width that the anchors of a detector's head ask for.
+
+    Without any 128, or more for a head whose coarsest map would be a single position, over which a group
+    norm cannot normalise.
+    """
     generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    side = getattr(generator, 'input_size', None) or DEFAULT_SIDE
+    side = getattr(generator, 'input_size', None)
+    if side is None:
+        side = max(
+            [DEFAULT_SIDE, *(2 * max(stride) for stride in getattr(generator, 'strides', ()))]
+        )
     return (side, side) if isinstance(side, int) else tuple(side)
 
 

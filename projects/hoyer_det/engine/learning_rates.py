@@ -26,7 +26,10 @@ def warn_of_slow_parts(runner: Runner, model: nn.Module) -> None:
         id(parameter): group.get('initial_lr', group['lr'])
         for group in optimizer.param_groups
         for parameter in group['params']
+        if parameter.dim() > 1  # biases and norms may have rates of their own (bias_lr_mult)
     }
+    if not rates:
+        return
     rate = max(rates.values())  # not the optimizer's default, which --auto-scale-lr leaves as it is
     for name, part in model.named_children():
         trained = [

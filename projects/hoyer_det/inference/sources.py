@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
+IMAGE_SUFFIXES = (*IMG_EXTENSIONS, '.gif')  # of a GIF the first image
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 # Of containers that store the number of frames; of others OpenCV reckons it from the duration.
 _COUNTING = ('.mp4', '.m4v', '.mov', '.avi')
@@ -151,16 +152,16 @@ def _expand(item: str | Path | int) -> list[str | int]:
     text = str(item)
     path = Path(item)
     if path.is_dir():
-        files = sorted(str(file) for file in path.iterdir() if _is(file, IMG_EXTENSIONS))
+        files = sorted(str(file) for file in path.iterdir() if _is(file, IMAGE_SUFFIXES))
         if not files:
-            raise ValueError(f'{item}: no images in this folder ({", ".join(IMG_EXTENSIONS)})')
+            raise ValueError(f'{item}: no images in this folder ({", ".join(IMAGE_SUFFIXES)})')
         return files
     if path.is_file():
         return [text]
     if text.isdecimal() and len(text) < 10:  # fits into OpenCV's integer
         return [int(text)]
     if glob.has_magic(text):
-        known = IMG_EXTENSIONS + VIDEO_SUFFIXES
+        known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
         files = sorted(file for file in glob.glob(text, recursive=True) if _is(file, known))
         if not files:
             raise FileNotFoundError(f'{item}: no image and no video fits')

@@ -72,6 +72,7 @@ class HoyerSSDNeck(BaseModule):
         cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg, bias_spread=bias_spread)
         block = ShortcutConvBlock if shortcut else SpikingConvBlock
         self.shortcut = shortcut
+        self.in_channels = tuple(in_channels)
         self.given = given
         self.extra_layers = nn.ModuleList()
         for level, (stride, padding) in enumerate(zip(level_strides, level_paddings, strict=True)):

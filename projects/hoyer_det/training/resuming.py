@@ -73,6 +73,10 @@ def resume_from(cfg: Config, checkpoint: str | None) -> None:
         return
     cfg.load_from = checkpoint
     _, meta = load_trained(cfg, checkpoint)
+    for key, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        number = cfg.train_cfg.get(limit)
+        if number is not None and meta.get(key, 0) >= number:
+            print(f'{checkpoint}: is complete, train_cfg.{limit}={number} is reached')
     if 'seed' in meta:  # else the order of the images would be another from here on
         asked = (cfg.get('randomness') or {}).get('seed')
         if asked not in (None, meta['seed']):

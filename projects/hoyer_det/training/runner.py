@@ -18,6 +18,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from ..detectors.channels import check_channels
 from ..engine.input_size_hook import InputSizeHook
 from ..engine.pending_validation_hook import PendingValidationHook
 from ..engine.seeding import SeedIterationsHook, seeded_loader
@@ -102,7 +103,9 @@ class CommandRunner(Runner):
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model."""
         with naming(self.cfg, 'model'):
-            return super().build_model(model)
+            model = super().build_model(model)
+            check_channels(model)
+            return model
 
     def register_hook(self, hook: Hook | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Register one hook."""
