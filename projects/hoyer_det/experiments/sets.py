@@ -196,8 +196,7 @@ SETS = {
     ),
     'detectors_voc_sample': _detectors(
         'YOLOv3 and RetinaNet at 160 px in 20 epochs',
-        # YOLOv3 has no real-valued shortcuts.
-        {'hoyer_yolov3_vocformat': ('--from-twin',), 'hoyer_retinanet_r18_vocformat': ()},
+        dict.fromkeys(('hoyer_yolov3_vocformat', 'hoyer_retinanet_r18_vocformat'), ()),
         'data/voc_sample',
         epochs=20,
     ),
