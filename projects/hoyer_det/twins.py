@@ -145,11 +145,13 @@ def check_twin(cfg: Config, checkpoint: Checkpoint, flag: str = '--twin') -> Non
     else:
         trained = 'onebit' if re.search(r"extremum\s*=\s*'fixed'", text) else None
     if trained != wanted:
-        advice = f'give {flag} {trained}' if trained else f'leave {flag} out'
-        raise ValueError(
-            f'{checkpoint.path}: is a checkpoint of {_describe(trained)}, not of {_describe(wanted)}; '
-            f'{advice}'
-        )
+        raise ValueError(other_twin(f'{checkpoint.path}: is a checkpoint', trained, wanted, flag))
+
+
+def other_twin(what: str, made: str | None, wanted: str | None, flag: str = '--twin') -> str:
+    """Return the message for a file of another twin, or of the original (None), and the way out."""
+    advice = f'give {flag} {made}' if made else f'leave {flag} out'
+    return f'{what} of {_describe(made)}, not of {_describe(wanted)}; {advice}'
 
 
 def _describe(kind: str | None) -> str:

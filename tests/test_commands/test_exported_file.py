@@ -45,10 +45,11 @@ def test_engine_on_spikes_detects_and_is_evaluated_as_onnxruntime(tmp_path, warm
     assert detections[0] and detections[0] == detections[1]
     values = [{k: v for k, v in found.items() if 'mAP' in k} for found in metrics]
     assert len(values[0]) > 5 and values[0] == pytest.approx(values[1], abs=1e-3)
-    (ended,) = warm.run(
-        ['test', CONFIG, 'narrow.onnx', '--twin', 'relu', '--cfg-options', *options], tmp_path
-    )
-    assert ended.code == 1 and 'not of the relu twin; leave --twin out' in ended.err
+    for twin in ('relu', 'onebit'):
+        (ended,) = warm.run(
+            ['test', CONFIG, 'narrow.onnx', '--twin', twin, '--cfg-options', *options], tmp_path
+        )
+        assert ended.code == 1 and f'not of the {twin} twin; leave --twin out' in ended.err
     (ended,) = warm.run(
         ['test', CONFIG, 'narrow.onnx', '--threads', '0', '--cfg-options', *options], tmp_path
     )

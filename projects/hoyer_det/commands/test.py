@@ -18,6 +18,7 @@ from ..inference.exported import ExportedModel
 from ..training.memory import keep_freed_memory
 from ..training.runner import CommandRunner
 from ..training.settings import check_settings
+from ..twins import other_twin
 from ..weights.zoo import checkpoint_file
 from .arguments import add_common_arguments, check_file, set_up_work_dir
 from .errors import one_line_errors
@@ -78,10 +79,10 @@ def use_exported(cfg: Config, args: argparse.Namespace) -> None:
     if args.threads is not None and args.threads < 1:
         raise ValueError(f'--threads {args.threads}: must be at least 1')
     description = read_description(args.checkpoint)  # before anything is built
-    if args.twin == 'relu' and description.get('kind') == 'spiking':
-        raise ValueError(
-            f'{args.checkpoint}: is a file of the spiking network, not of the relu twin; leave --twin out'
-        )
+    relu_of_spikes = args.twin == 'relu' and description.get('kind') == 'spiking'
+    if relu_of_spikes or (args.twin and description.get('twin', args.twin) != args.twin):
+        what = f'{args.checkpoint}: is a file'
+        raise ValueError(other_twin(what, description.get('twin'), args.twin))
     cfg.model = dict(
         type='ExportedModel', path=args.checkpoint, engine=engine, threads=args.threads
     )

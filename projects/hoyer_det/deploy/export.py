@@ -132,6 +132,7 @@ def export(
         given,
         output,
         kind=kind,
+        twin=cfg.get('twin'),
         spikes=names,
         bits={layer.name: layer.bits for layer in outcome.layers},
         rates=outcome.comparisons[0].rates if outcome.comparisons else {},
