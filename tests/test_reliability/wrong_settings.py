@@ -183,6 +183,7 @@ MODELS = [
         'HoyerVGG',
         "is 'bias_spread' meant",
     ),
+    option('model.neck.shortcut=Tru', 'HoyerSSDNeck', "got 'Tru'"),
     option('model.backbone.depth=12', 'depth', 'must be one of'),
     option('model.backbone.width=-1', 'width', '-1'),
     option('model.backbone.width=0', 'width', '0'),

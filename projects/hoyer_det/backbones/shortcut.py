@@ -12,6 +12,17 @@ from .blocks import ACT_CFG, SpikingConvBlock, build_max_pool
 Stream = tuple[Tensor, Tensor]
 
 
+def check_switches(owner: str, **switches: bool) -> None:
+    """Make sure that switches are True or False: a word, such as a misspelt True, would count as True.
+
+    Raises:
+        ValueError: If one is neither.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ValueError(f'{owner}: {name} must be True or False, got {value!r}')
+
+
 class Shortcut(nn.Module):
     """Brings the real-valued stream to the shape that a block's own potential has; no parameters.
 

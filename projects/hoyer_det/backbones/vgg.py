@@ -17,7 +17,7 @@ from .blocks import (
     evaluate_norms,
     freeze,
 )
-from .shortcut import ShortcutConvBlock
+from .shortcut import ShortcutConvBlock, check_switches
 
 _STAGE_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -103,6 +103,13 @@ class HoyerVGG(BaseModule):
             raise ValueError(f'HoyerVGG: depth must be one of {tuple(_STAGE_CONVS)}, got {depth!r}')
         if not width > 0 or round(64 * width) < 1:
             raise ValueError(f'HoyerVGG: width must leave at least one channel, got {width}')
+        check_switches(
+            'HoyerVGG',
+            ssd_tail=ssd_tail,
+            ceil_mode=ceil_mode,
+            shortcut=shortcut,
+            out_stream=out_stream,
+        )
         num_stages = 6 if ssd_tail else 5
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(

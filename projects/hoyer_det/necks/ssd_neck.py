@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
-from ..backbones.shortcut import ShortcutConvBlock
+from ..backbones.shortcut import ShortcutConvBlock, check_switches
 
 
 @MODELS.register_module()
@@ -56,6 +56,7 @@ class HoyerSSDNeck(BaseModule):
             # Norms start at 1 and at their spread biases by themselves.
             init_cfg = dict(type='Kaiming', layer='Conv2d')
         super().__init__(init_cfg)
+        check_switches('HoyerSSDNeck', shortcut=shortcut)
         given = len(in_channels)
         if tuple(out_channels[:given]) != tuple(in_channels):
             raise ValueError(

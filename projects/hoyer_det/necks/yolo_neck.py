@@ -17,7 +17,7 @@ from ..backbones.blocks import (
     spread_biases,
     use_spiking_conv_modules,
 )
-from ..backbones.shortcut import ShortcutConvBlock, Stream
+from ..backbones.shortcut import ShortcutConvBlock, Stream, check_switches
 
 
 @MODELS.register_module()
@@ -45,7 +45,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         init_cfg: Initialisation; Kaiming for convolutions by default.
 
     Raises:
-        ValueError: If the lists have not ``num_scales`` entries.
+        ValueError: If the lists have not ``num_scales`` entries, or ``shortcut`` is no bool.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         bias_spread: float = 0.0,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
+        check_switches('HoyerYOLOV3Neck', shortcut=shortcut)
         if not num_scales == len(in_channels) == len(out_channels):
             raise ValueError(
                 f'HoyerYOLOV3Neck: num_scales={num_scales} must be the number of in_channels '
