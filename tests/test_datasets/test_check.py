@@ -249,8 +249,19 @@ def test_nothing_to_evaluate(tmp_path: Path, voc_folder: Path) -> None:
     assert (problem.kind, Path(problem.source).name) == ('no box to evaluate', 'test.txt')
     with pytest.raises(ValueError, match=r'test\.txt: no box would be left; mend this first'):
         write_clean(check(VOC, voc_folder), tmp_path / 'clean')
+    for name in (voc_folder / 'ImageSets' / 'Main' / 'test.txt').read_text().split():
+        difficult = voc_object('cell', difficult=True)
+        write_voc_image(voc_folder, name, [difficult], seed=int(name[5:]))
+    (problem,) = check(VOC, voc_folder).problems
+    ignored = 'has a box that is neither difficult nor a crowd: mAP is 0 or -1'
+    assert problem.kind == 'no box to evaluate' and problem.detail.endswith(ignored)
     root = write_coco_folder(tmp_path / 'coco')
     val = root / 'annotations' / 'instances_val2017.json'
+    change(val, lambda content: [a.update(iscrowd=1) for a in content['annotations']])
+    *_, problem = check(COCO, root).problems
+    assert problem.kind == 'no box to evaluate' and problem.detail.endswith(ignored)
+    with pytest.raises(ValueError, match=r'val2017\.json: no box would be left; mend this first'):
+        write_clean(check(COCO, root), tmp_path / 'clean')
     change(val, lambda content: content['annotations'].clear())
     (unusable,) = (p for p in check(COCO, root).problems if p.source == str(val))
     assert unusable.kind == 'file unusable' and 'annotations' in unusable.detail

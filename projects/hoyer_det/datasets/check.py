@@ -136,14 +136,17 @@ def check_datasets(cfg: Config, decode: bool = True, workers: int | None = None)
         source.names = list(tasks)
         seen: dict[str, str] = {}
         findings = _run(list(tasks.values()), workers, source.file)
-        for name, (faults, boxes, digest) in zip(tasks, findings, strict=True):
+        counted = 0
+        for name, (faults, boxes, good, digest) in zip(tasks, findings, strict=True):
             problems += (Problem(source.file, name, *fault) for fault in faults)
             source.boxes += boxes
+            counted += good
             if digest:
                 seen[name] = digest
         digests.append(seen)
-        if source.evaluates and source.names and not source.boxes:
-            detail = f'none of its {len(source.names)} images has a box: mAP is 0 or -1'
+        if source.evaluates and source.names and not counted:
+            kind = 'box that is neither difficult nor a crowd' if source.boxes else 'box'
+            detail = f'none of its {len(source.names)} images has a {kind}: mAP is 0 or -1'
             problems.append(Problem(source.file, '', 'no box to evaluate', detail))
     problems += _unlisted(sources)
     problems += _overlaps(sources, digests)

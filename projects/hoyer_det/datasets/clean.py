@@ -14,7 +14,13 @@ from .check import Problem, Report, Source
 from .coco_format import read_annotations
 from .faults import name_fault
 from .folders import new_folder
-from .voc_format import annotation_files, find_images, object_name, read_annotation
+from .voc_format import (
+    annotation_files,
+    find_images,
+    object_difficult,
+    object_name,
+    read_annotation,
+)
 
 # Problems that taking the image out would not mend, or that writing the file anew mends.
 _NOT_OF_THE_IMAGE = ('empty line', 'listed twice', 'iscrowd', 'one file, several ids')
@@ -95,7 +101,10 @@ def _write_voc(source: Source, problems: list[Problem], folder: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         root = read_annotation(file)
         items = root.findall('object')
-        left += len(items) - len(boxes[name])
+        left += sum(
+            number not in boxes[name] and not (source.evaluates and object_difficult(item))
+            for number, item in enumerate(items)
+        )
         if not boxes[name]:
             shutil.copyfile(file, copy)
             continue
@@ -121,7 +130,8 @@ def _write_coco(source: Source, problems: list[Problem], folder: Path) -> None:
         for annotation in content['annotations']
         if annotation['image_id'] in moved and annotation['id'] not in faulty
     ]
-    _refuse_nothing(source, content['images'], content['annotations'])
+    counted = [a for a in content['annotations'] if not (source.evaluates and a['iscrowd'])]
+    _refuse_nothing(source, content['images'], counted)
     target = _place(source.file, source.root, folder)
     write_text(target, json.dumps(content, ensure_ascii=False))
     names = (image['file_name'] for image in content['images'])

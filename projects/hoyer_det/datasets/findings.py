@@ -28,8 +28,9 @@ from .voc_format import (
 
 # A fault: its kind, what there is to say, and the box that has it, None where it is the image.
 Fault = tuple[str, str, int | None]
-# What is found in one image: its faults, its number of boxes, and a digest of its file if it was read.
-Finding = tuple[list[Fault], int, str]
+# What is found in one image: its faults, its number of boxes, how many of them an evaluation counts (no
+# crowds, none that is difficult), and a digest of its file if it was read.
+Finding = tuple[list[Fault], int, int, str]
 # The images of a list or file, each with what looks at it; and the faults of the list, by image.
 Tasks = tuple[dict[str, Callable[[], Finding]], list[tuple[str, Fault]]]
 
@@ -96,11 +97,14 @@ def _check_voc(
     path = paths[0] if paths else None
     faults_of_image, digest, decoded = _check_image(path, Path(images) / name, declared, decode)
     objects = [] if root is None else root.findall('object')
+    counted = 0
     for number, item in enumerate(objects):
         fault = _voc_object_fault(item, declared or decoded, classes)
         if fault is not None:
             faults.append((*fault, number))
-    return faults + faults_of_image, len(objects), digest
+        unreadable = fault is not None and fault[0] == 'object unreadable'
+        counted += not unreadable and not object_difficult(item)
+    return faults + faults_of_image, len(objects), counted, digest
 
 
 def _read_voc(file: Path) -> tuple[ET.Element | None, tuple[int, int] | None, list[Fault]]:
@@ -172,7 +176,7 @@ def coco_tasks(file: str, images: str, decode: bool) -> Tasks:
     for annotation in content['annotations']:
         annotations.setdefault(annotation['image_id'], []).append(
             {
-                **{key: annotation[key] for key in ('id', 'bbox', 'area')},
+                **{key: annotation[key] for key in ('id', 'bbox', 'area', 'iscrowd')},
                 'name': names[annotation['category_id']],
             }
         )
@@ -188,6 +192,7 @@ def _check_coco(
     folder: str, name: str, size: tuple[int, int], boxes: list[dict], decode: bool
 ) -> Finding:
     faults: list[Fault] = []
+    counted = sum(not box['iscrowd'] for box in boxes)
     for box in boxes:
         fault = annotation_fault(box, size[1], size[0])
         if fault is not None:
@@ -195,7 +200,7 @@ def _check_coco(
             faults.append((fault, f'{box["name"]} {numbers}, area {box["area"]:g}', box['id']))
     path = Path(folder) / name
     faults_of_image, digest, _ = _check_image(path if path.is_file() else None, path, size, decode)
-    return faults + faults_of_image, len(boxes), digest
+    return faults + faults_of_image, len(boxes), counted, digest
 
 
 def _check_image(
