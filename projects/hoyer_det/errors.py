@@ -94,7 +94,6 @@ def named(error: Exception) -> str:
 def _text(error: Exception) -> str:
     lines = str(error.args[0] if isinstance(error, KeyError) and error.args else error).splitlines()
     if any(line.startswith('Original Traceback') for line in lines):
-        lines = [
-            lines[-1].removeprefix(f'{type(error).__name__}: ')
-        ]  # of a worker of a data loader
+        # Of a worker process of a data loader.
+        lines = [lines[-1].removeprefix(f'{type(error).__name__}: ')]
     return ' '.join(' '.join(lines).split()) or type(error).__name__

@@ -23,6 +23,33 @@ def check_switches(owner: str, **switches: bool) -> None:
             raise ValueError(f'{owner}: {name} must be True or False, got {value!r}')
 
 
+def split_stream(
+    owner: str, inputs: tuple[Tensor, ...], levels: int, shortcut: bool
+) -> tuple[list[Tensor], Tensor | Stream]:
+    """Take apart what a backbone hands to a neck.
+
+    Args:
+        owner: Name of the neck, for the message.
+        inputs: Spikes of the levels, and with ``shortcut`` the potential of the last of them, or not.
+        levels: Number of levels.
+        shortcut: Whether the neck carries a stream on.
+
+    Returns:
+        The spikes of the levels, and what the neck goes on from: the last level, with its potential if it
+        was handed in.
+
+    Raises:
+        ValueError: If there are more or fewer feature maps.
+    """
+    if not levels <= len(inputs) <= levels + shortcut:
+        stream = ', with or without a stream' if shortcut else ''
+        raise ValueError(
+            f'{owner}: in_channels names {levels} levels{stream}, the backbone hands in {len(inputs)} '
+            'feature maps'
+        )
+    return list(inputs[:levels]), inputs[-1] if len(inputs) == levels else tuple(inputs[-2:])
+
+
 class Shortcut(nn.Module):
     """Brings the real-valued stream to the shape that a block's own potential has; no parameters.
 

@@ -45,7 +45,7 @@ def find_readings(
     Args:
         model: Detector, classifier or part of one, in evaluation mode, whose parameters need no gradient; it
             stays as it is.
-        size: Height and width of the image; by default what the anchors of the head ask for, at least 128.
+        size: Height and width of the image; by default that of :func:`image_size`.
 
     Returns:
         Convolution: reading; and ``model`` itself with ``'image'`` if anything besides the convolutions of

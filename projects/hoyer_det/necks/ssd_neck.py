@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.blocks import ACT_CFG, NORM_CFG, SpikingConvBlock
-from ..backbones.shortcut import ShortcutConvBlock, check_switches
+from ..backbones.shortcut import ShortcutConvBlock, check_switches, split_stream
 
 
 @MODELS.register_module()
@@ -74,7 +74,6 @@ class HoyerSSDNeck(BaseModule):
         block = ShortcutConvBlock if shortcut else SpikingConvBlock
         self.shortcut = shortcut
         self.in_channels = tuple(in_channels)
-        self.given = given
         self.extra_layers = nn.ModuleList()
         for level, (stride, padding) in enumerate(zip(level_strides, level_paddings, strict=True)):
             channels = out_channels[given + level]
@@ -103,14 +102,8 @@ class HoyerSSDNeck(BaseModule):
         Raises:
             ValueError: If there are more or fewer.
         """
-        if not self.given <= len(inputs) <= self.given + self.shortcut:
-            stream = ', with or without a stream' if self.shortcut else ''
-            raise ValueError(
-                f'HoyerSSDNeck: in_channels names {self.given} levels{stream}, the backbone hands in '
-                f'{len(inputs)} feature maps'
-            )
-        outs = list(inputs[: self.given])
-        x = outs[-1] if len(inputs) == self.given else tuple(inputs[-2:])
+        levels = len(self.in_channels)
+        outs, x = split_stream('HoyerSSDNeck', inputs, levels, self.shortcut)
         for layer in self.extra_layers:
             x = layer(x)
             outs.append(x[0] if self.shortcut else x)

@@ -17,7 +17,7 @@ from ..backbones.blocks import (
     spread_biases,
     use_spiking_conv_modules,
 )
-from ..backbones.shortcut import ShortcutConvBlock, Stream, check_switches
+from ..backbones.shortcut import ShortcutConvBlock, check_switches, split_stream
 
 
 @MODELS.register_module()
@@ -78,8 +78,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         self.bias_spread = bias_spread
         self.shortcut = shortcut
         if shortcut:
-            cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
-            _put_shortcuts(self, cfgs)
+            _put_shortcuts(self, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
             self.init_cfg = init_cfg or dict(type='Kaiming', layer='Conv2d')
         else:
             use_spiking_conv_modules(self)
@@ -94,17 +93,10 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
         Raises:
             ValueError: If there are more or fewer.
         """
-        if not self.num_scales <= len(feats) <= self.num_scales + self.shortcut:
-            stream = ', with or without a stream' if self.shortcut else ''
-            raise ValueError(
-                f'HoyerYOLOV3Neck: in_channels names {self.num_scales} levels{stream}, the backbone hands in '
-                f'{len(feats)} feature maps'
-            )
+        levels, x = split_stream('HoyerYOLOV3Neck', feats, self.num_scales, self.shortcut)
         if not self.shortcut:
             return super().forward(feats)
-        levels = feats[: self.num_scales]
-        x = levels[-1] if len(feats) == self.num_scales else tuple(feats[-2:])
-        x: Tensor | Stream = self.detect1(x)
+        x = self.detect1(x)
         outs = [x[0]]
         for index, level in enumerate(levels[-2::-1], start=1):
             spikes, potential = map(self._upsample, getattr(self, f'conv{index}')(x))
@@ -127,7 +119,7 @@ class HoyerYOLOV3Neck(YOLOV3Neck):
             spread_biases(self, self.bias_spread)
 
 
-def _put_shortcuts(neck: YOLOV3Neck, cfgs: dict[str, Any]) -> None:
+def _put_shortcuts(neck: YOLOV3Neck, **cfgs: dict[str, Any] | None) -> None:
     """Put a block with a shortcut in the place of each ``ConvModule``."""
     for parent in list(neck.modules()):
         for name, child in parent.named_children():
